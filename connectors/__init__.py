@@ -1,0 +1,1 @@
+"""Reads documents out of source systems, one module each; connectors do not know each other."""

@@ -1,0 +1,1 @@
+"""Turns documents into searchable, embedded chunks. Knows no source system, no scheduler, no web."""

@@ -1,0 +1,1 @@
+"""Bytes to text with structure (headings, pages, offsets), by media type."""

@@ -1,0 +1,149 @@
+"""What the pipeline asks of the outside world. The consumer owns the interface."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from pipeline.records import (
+    Document,
+    DocumentState,
+    Embedded,
+    EmbeddingSpace,
+    EmbedGroup,
+    EmbedLimits,
+    EmbedReply,
+    EmbedRequest,
+    Filter,
+    Hit,
+    ItemRef,
+    RawDocument,
+    Vector,
+    Vectors,
+)
+
+
+class Connector(Protocol):
+    """Reads one source."""
+
+    @property
+    def source(self) -> str:
+        """The name that the settings give the source."""
+
+    def list_items(self) -> AsyncIterator[ItemRef]:
+        """Every item, without its content, each key once.
+
+        Raises rather than ends early: what a complete listing lacks is removed from the store.
+
+        Raises:
+            SourceError: the listing is not complete.
+        """
+
+    async def load(self, ref: ItemRef) -> RawDocument:
+        """One item's content.
+
+        Raises:
+            ItemUnreadable: this item alone cannot be read.
+            SourceError: the source as a whole cannot.
+        """
+
+
+class Parser(Protocol):
+    """Turns bytes into text with structure."""
+
+    @property
+    def recipe(self) -> str:
+        """Names what would make the same bytes parse differently: libraries, their versions, settings."""
+
+    async def parse(self, raw: RawDocument) -> Document:
+        """The document's text, sections and pages.
+
+        Raises:
+            ParseError: this document cannot be parsed.
+        """
+
+
+class Embedder(Protocol):
+    """Computes vectors, a group at a time."""
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What its vectors may be compared with."""
+
+    @property
+    def limits(self) -> EmbedLimits:
+        """What one request may hold."""
+
+    @property
+    def usd_per_million_tokens(self) -> float:
+        """The list price, for estimates."""
+
+    def reads(self, group: EmbedGroup) -> Iterable[str]:
+        """Every string that the group's vectors depend on, in order.
+
+        `group_key` is made of these: what is not among them may change without a call being paid.
+        """
+
+    async def embed(self, request: EmbedRequest) -> EmbedReply:
+        """One array for each group, in order.
+
+        Raises:
+            EmbedError: by its `recovery`, what the caller does next.
+        """
+
+    async def embed_query(self, text: str) -> Vector:
+        """A question as a vector of the same space, asked in the space's own way.
+
+        Raises:
+            EmbedError: as `embed`.
+        """
+
+    async def aclose(self) -> None:
+        """Give back what it holds open."""
+
+
+class Reader(Protocol):
+    """The query side of a store. Sees what the last commit wrote."""
+
+    async def space(self) -> EmbeddingSpace | None:
+        """The space of the stored vectors; None while nothing has been stored."""
+
+    async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
+        """The chunks whose vectors are nearest by cosine, best first."""
+
+    async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
+        """The chunks that hold the words of `text`, best first by BM25."""
+
+    async def counts(self) -> Mapping[str, tuple[int, int]]:
+        """Documents and chunks of each source that has any."""
+
+
+class Store(Reader, Protocol):
+    """The ingest side. Every write is whole: readers see a document as it was or as it is."""
+
+    async def marks(self, source: str) -> dict[str, tuple[str, str]]:
+        """(version, recipe) of every stored document of the source, by key."""
+
+    async def states(self, source: str, keys: Sequence[str]) -> dict[str, DocumentState]:
+        """What is known of these documents; keys that are not stored are left out."""
+
+    async def vectors(self, group_keys: Sequence[str]) -> dict[str, Vectors]:
+        """Vectors that were paid for already, under whatever document; unknown keys are left out."""
+
+    async def replace(self, documents: Sequence[Embedded]) -> None:
+        """Store these documents in place of what was stored under their keys.
+
+        All their chunks in one commit, then their states: a crash between the two costs no vector.
+        """
+
+    async def touch(self, states: Sequence[DocumentState]) -> None:
+        """Store new marks; the rows stay as they are."""
+
+    async def remove(self, source: str, keys: Sequence[str]) -> None:
+        """Remove these documents' rows."""
+
+    async def upkeep(self) -> None:
+        """After a run that wrote: compact, and extend the indexes."""
+
+    async def publish(self) -> None:
+        """Where this store was opened to rebuild beside the live tables: make it the live one. Else nothing."""

@@ -1,0 +1,235 @@
+"""The records that travel through the pipeline, in the order in which they appear.
+
+A stage takes one type and gives the next; no record carries a field for a later stage to fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
+Metadata: TypeAlias = Mapping[str, JsonValue]
+
+Vectors: TypeAlias = NDArray[np.int8]
+"""The vectors of one embed group: shape (chunks, dimensions), int8 codes, compared by cosine."""
+
+Vector: TypeAlias = NDArray[np.int8]
+"""One vector: shape (dimensions,), int8 codes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRef:
+    """What a source lists: enough to decide whether the item must be read, and no more."""
+
+    source: str
+    key: str
+    version: str
+    """The source's own change mark (ETag, revision, mtime and size). It changes whenever the content may have."""
+    size: int | None = None
+    """Bytes, where the listing tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawDocument:
+    """An item's content as the source gave it."""
+
+    ref: ItemRef
+    content: bytes
+    media_type: str
+    title: str | None = None
+    url: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A run of a document's text under one heading: `text[start:end]`, in characters."""
+
+    start: int
+    end: int
+    heading_path: tuple[str, ...]
+    """The headings above it, outermost first, its own heading last. Empty before the first heading."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A page (or slide, or sheet) of a document's text: `text[start:end]`, in characters."""
+
+    start: int
+    end: int
+    number: int
+    """Counted from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """An item with text.
+
+    `sections` cover `text` from 0 to its end, in order, without gaps. `pages` do so too, or are empty
+    where the format has none.
+    """
+
+    ref: ItemRef
+    text: str
+    title: str
+    media_type: str
+    syntax: str
+    """How the text is to be split: "markdown", "plain", or a programming language as langchain names it."""
+    sections: tuple[Section, ...]
+    pages: tuple[Page, ...] = ()
+    url: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A passage of a document: `text == document.text[start:end]`, never blank."""
+
+    ordinal: int
+    """Its place in the document, counted from 0."""
+    start: int
+    end: int
+    text: str
+    tokens: int
+    heading_path: tuple[str, ...] = ()
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedGroup:
+    """Chunks of one document, in order, that are embedded in view of each other.
+
+    The unit that is embedded, cached, compared, redone and replaced: a contextualized vector depends on
+    every chunk that was sent with it.
+    """
+
+    title: str
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its chunks, counted locally."""
+        return sum(chunk.tokens for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingSpace:
+    """Vectors that may be compared with each other."""
+
+    provider: str
+    model: str
+    dimensions: int
+    encoding: str = "int8"
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}, {self.dimensions} dimensions, {self.encoding}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedLimits:
+    """What one request to a service may hold. Tokens are counted locally: leave headroom for the service's count."""
+
+    group_tokens: int
+    request_tokens: int
+    request_groups: int
+    request_chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentState:
+    """What the store knows of a document: the marks that later runs compare."""
+
+    source: str
+    key: str
+    version: str
+    """May the source's item have changed? As the source gives it."""
+    recipe: str
+    """Would we treat it differently today? Parser, chunker, splitter, space, limits."""
+    content_key: str
+    """Did the bytes change? All that the connector gave."""
+    group_keys: tuple[str, ...]
+    """Must a vector be computed? The texts of each embed group, and the space."""
+    row_key: str
+    """Must a row be written? All that is stored beside the vectors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A document read, parsed, chunked, grouped and marked: all that can be known before anything is paid."""
+
+    state: DocumentState
+    title: str
+    url: str | None
+    media_type: str
+    metadata: Metadata
+    groups: tuple[EmbedGroup, ...]
+    """One for each of `state.group_keys`; empty for a document without text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """What is sent in one call."""
+
+    groups: tuple[EmbedGroup, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its groups, counted locally."""
+        return sum(group.tokens for group in self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedReply:
+    """What came back: one array for each group of the request, in its order."""
+
+    vectors: tuple[Vectors, ...]
+    tokens: int
+    """Tokens as the service counted them; as we did where it does not say."""
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """A document with its vectors, ready to be stored."""
+
+    prepared: Prepared
+    vectors: tuple[Vectors, ...]
+    """One array for each of `prepared.groups`, in their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which chunks a search may see. Everything named must hold."""
+
+    sources: tuple[str, ...] = ()
+    """Any of these; empty means every source."""
+    metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Top-level metadata values, by equality."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A chunk that answers."""
+
+    source: str
+    key: str
+    ordinal: int
+    text: str
+    score: float
+    """Vector: cosine similarity. Text: BM25. Hybrid: the fused score. Comparable within one search only."""
+    title: str
+    heading_path: tuple[str, ...]
+    page: int | None
+    start: int
+    end: int
+    url: str | None
+    metadata: Metadata
+    vector_rank: int | None = None
+    """Place among the vector results, counted from 1."""
+    text_rank: int | None = None
+    """Place among the full-text results, counted from 1."""

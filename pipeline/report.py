@@ -1,0 +1,76 @@
+"""What a run did: counts, tokens, money, failures by key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TypeAlias
+
+from pipeline.records import JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One document that could not be brought up to date, and why."""
+
+    key: str
+    error: str
+    """The error's class."""
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class SourceReport:
+    """The tally of one source, filled as the run goes. Documents unless it says otherwise."""
+
+    source: str
+    listed: int = 0
+    unchanged: int = 0
+    """Neither read nor written: the listing told all."""
+    owed: int = 0
+    """To be looked at in this run."""
+    touched: int = 0
+    """Read and found as they were: only their marks moved."""
+    added: int = 0
+    changed: int = 0
+    """Embedded anew, whole."""
+    renamed: int = 0
+    """New keys whose vectors were there already, and whose old key is gone."""
+    rewritten: int = 0
+    """Rows written with the vectors kept."""
+    removed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    chunks: int = 0
+    """Chunks written."""
+    tokens: int = 0
+    """Tokens paid for, as the service counted them."""
+    cost_usd: float = 0.0
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """How many of the owed documents have been dealt with."""
+        return self.touched + self.added + self.changed + self.renamed + self.rewritten + len(self.failures)
+
+    @property
+    def written(self) -> int:
+        """How many documents' rows this run wrote or removed."""
+        return self.added + self.changed + self.renamed + self.rewritten + self.removed
+
+    def fail(self, key: str, error: Exception) -> None:
+        """Report a document that could not be brought up to date."""
+        self.failures.append(Failure(key=key, error=type(error).__name__, reason=str(error)))
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """All of it, for a program to read."""
+        return asdict(self)
+
+
+Observer: TypeAlias = Callable[[SourceReport], None]
+"""Called as a source's report grows. Must return at once."""
+
+
+def ignore(_report: SourceReport) -> None:
+    """The observer that looks away."""

@@ -1,0 +1,1 @@
+"""Where the vectors and the rows beside them are kept."""
