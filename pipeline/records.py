@@ -191,6 +191,8 @@ class EmbedReply:
     tokens: int
     """Tokens as the service counted them; as we did where it does not say."""
     cost_usd: float
+    retries: int = 0
+    """How often it had to be asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
