@@ -146,4 +146,4 @@ class Store(Reader, Protocol):
         """After a run that wrote: compact, and extend the indexes."""
 
     async def publish(self) -> None:
-        """Where this store was opened to rebuild beside the live tables: make it the live one. Else nothing."""
+        """Where this store was opened to rebuild beside the live tables: make it the live one."""

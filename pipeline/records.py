@@ -29,7 +29,7 @@ class ItemRef:
     source: str
     key: str
     version: str
-    """The source's own change mark (ETag, revision, mtime and size). It changes whenever the content may have."""
+    """The source's own change mark (ETag, revision, mtime and size): another one when the content may be."""
     size: int | None = None
     """Bytes, where the listing tells."""
 
@@ -132,7 +132,7 @@ class EmbeddingSpace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedLimits:
-    """What one request to a service may hold. Tokens are counted locally: leave headroom for the service's count."""
+    """What one request may hold, in tokens as we count them: with headroom for the service's own count."""
 
     group_tokens: int
     request_tokens: int
