@@ -18,6 +18,9 @@ Metadata: TypeAlias = Mapping[str, JsonValue]
 Vectors: TypeAlias = NDArray[np.int8]
 """The vectors of one embed group: shape (chunks, dimensions), int8 codes, compared by cosine."""
 
+Known: TypeAlias = Mapping[str, Vectors]
+"""Vectors that were paid for already, by group key."""
+
 Vector: TypeAlias = NDArray[np.int8]
 """One vector: shape (dimensions,), int8 codes."""
 
@@ -100,12 +103,13 @@ class Chunk:
     page: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EmbedGroup:
     """Chunks of one document, in order, that are embedded in view of each other.
 
     The unit that is embedded, cached, compared, redone and replaced: a contextualized vector depends on
-    every chunk that was sent with it.
+    every chunk that was sent with it. Two groups are the same when their `group_key` is; as objects, they
+    are compared by identity, so that a group can be looked up without reading its text.
     """
 
     title: str

@@ -1,0 +1,64 @@
+"""The marks that say what must be done again. Each answers one question; see `records.DocumentState`.
+
+A digest is of length-prefixed parts, so that no two different inputs are the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from pipeline.protocols import Embedder
+from pipeline.records import EmbeddingSpace, EmbedGroup, EmbedLimits, JsonValue, Metadata, RawDocument
+
+ROW_VERSION = 1
+"""Raised when what stands in a row is made differently from the same inputs."""
+
+
+def recipe(parser: str, chunker: str, space: EmbeddingSpace, limits: EmbedLimits, metadata: Metadata) -> str:
+    """Would we treat a document differently today? `metadata` is what the settings add to each document."""
+    grouping = f"{limits.group_tokens}/{limits.request_chunks}"
+    return _digest([str(ROW_VERSION), parser, chunker, _space(space), grouping, _canonical(metadata)])
+
+
+def content_key(raw: RawDocument) -> str:
+    """Did anything that the connector gave change?"""
+    about = _canonical({"title": raw.title, "url": raw.url, "metadata": dict(raw.metadata)})
+    return _digest([raw.content, raw.media_type, about])
+
+
+def group_key(group: EmbedGroup, embedder: Embedder) -> str:
+    """Must the group's vectors be computed? All that they depend on, and the space."""
+    return _digest([_space(embedder.space), *embedder.reads(group)])
+
+
+def row_key(
+    title: str, url: str | None, media_type: str, metadata: Metadata, groups: Iterable[EmbedGroup]
+) -> str:
+    """Must the rows be written? All that is stored beside the vectors."""
+    about: dict[str, JsonValue] = {"title": title, "url": url, "type": media_type, "metadata": dict(metadata)}
+    spans: list[JsonValue] = [
+        [chunk.start, chunk.end, chunk.tokens, chunk.page, *chunk.heading_path]
+        for group in groups
+        for chunk in group.chunks
+    ]
+    return _digest([_canonical(about), _canonical(spans)])
+
+
+def _space(space: EmbeddingSpace) -> str:
+    return _canonical([space.provider, space.model, space.dimensions, space.encoding])
+
+
+def _canonical(value: JsonValue | Metadata) -> str:
+    return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+
+
+def _digest(parts: Iterable[str | bytes]) -> str:
+    """32 hex digits (128 bits) of blake2b."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "little"))
+        state.update(data)
+    return state.hexdigest()

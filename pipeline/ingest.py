@@ -1,0 +1,205 @@
+"""Bring the store up to date with one source. The whole pipeline, read top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.abc import ObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from pipeline.decide import Step, decided
+from pipeline.embed import EmbedStage
+from pipeline.plan import Change, PlannedDocument, SourcePlan, Survey, survey
+from pipeline.prepare import Found, Pipeline, Preparer
+from pipeline.protocols import Connector, Store
+from pipeline.records import DocumentState, Embedded, Known, Metadata, Prepared
+from pipeline.report import Observer, SourceReport, ignore
+
+AHEAD = 256
+"""Documents that are read ahead of what is embedded."""
+
+
+async def ingest_source(
+    connector: Connector, pipeline: Pipeline, *, metadata: Metadata | None = None, observe: Observer = ignore
+) -> SourceReport:
+    """Embed what is new or changed, rewrite what only looks different, remove what is gone.
+
+    `metadata` is added to each document's own. A document that fails is reported and costs its neighbours
+    nothing. What was committed before an error stays, and is not paid for again.
+
+    Raises:
+        SourceError: the source could not be listed, or turned us away. Nothing was removed.
+        EmbedError: the service works for nothing (RETRY: for now).
+        StoreError: the store cannot be read or written.
+    """
+    started = time.monotonic()
+    report = SourceReport(source=connector.source)
+    preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
+    writer = _Writer(store=pipeline.store, report=report, observe=observe)
+    embedding = EmbedStage(embedder=pipeline.embedder, report=report, complete=writer.replace)
+
+    found = await _survey(preparer)
+    observe(report)
+    read, prepared = anyio.create_memory_object_stream[Found](AHEAD)
+    owe, owing = anyio.create_memory_object_stream[tuple[Prepared, Known]](0)
+    with _one_error():
+        async with anyio.create_task_group() as stages:
+            stages.start_soon(preparer.run, found.owed, read)
+            stages.start_soon(embedding.run, owing, pipeline.concurrency)
+            await _decide_all(prepared, await _vanished(preparer, found), owe, writer)
+    await writer.remove(found.removed)
+    if report.written:
+        await pipeline.store.upkeep()
+    report.seconds = time.monotonic() - started
+    observe(report)
+    return report
+
+
+async def plan_source(
+    connector: Connector, pipeline: Pipeline, *, metadata: Metadata | None = None, observe: Observer = ignore
+) -> SourcePlan:
+    """What `ingest_source` would do, document by document. Reads the source; pays and writes nothing.
+
+    Raises:
+        SourceError: the source could not be listed, or turned us away.
+        StoreError: the store cannot be read.
+    """
+    report = SourceReport(source=connector.source)
+    preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
+    found = await _survey(preparer)
+    observe(report)
+    plan = SourcePlan(source=connector.source, unchanged=found.unchanged)
+    gone = await _vanished(preparer, found)
+    read, prepared = anyio.create_memory_object_stream[Found](AHEAD)
+    with _one_error():
+        async with anyio.create_task_group() as stages:
+            stages.start_soon(preparer.run, found.owed, read)
+            await _estimate(prepared, gone, plan, pipeline.store)
+    renamed = {document.renamed_from for document in plan.documents}
+    plan.removed = sorted(key for key in found.removed if key not in renamed)
+    plan.failures = {failure.key: failure.reason for failure in report.failures}
+    plan.cost_usd = plan.tokens * pipeline.embedder.usd_per_million_tokens / 1_000_000
+    plan.documents.sort(key=lambda document: document.key)
+    return plan
+
+
+async def _survey(preparer: Preparer) -> Survey:
+    """List the whole source and compare it with what is stored."""
+    refs = [ref async for ref in preparer.connector.list_items()]
+    marks = await preparer.pipeline.store.marks(preparer.connector.source)
+    found = survey(refs, marks, preparer.recipe)
+    report = preparer.report
+    report.listed, report.unchanged, report.owed = len(refs), found.unchanged, len(found.owed)
+    return found
+
+
+async def _vanished(preparer: Preparer, found: Survey) -> dict[tuple[str, ...], str]:
+    """The keys that are gone, by what was embedded under them: a new key with the same is a rename."""
+    states = await preparer.pipeline.store.states(preparer.connector.source, found.removed)
+    return {state.group_keys: key for key, state in states.items() if state.group_keys}
+
+
+async def _decide_all(
+    found: MemoryObjectReceiveStream[Found],
+    gone: dict[tuple[str, ...], str],
+    owing: ObjectSendStream[tuple[Prepared, Known]],
+    writer: _Writer,
+) -> None:
+    """Send each document on: to be embedded, to be written as it is, or only to have its marks moved."""
+    async with owing:
+        async for steps, touched in decided(found, gone, writer.store):
+            writer.expect(steps)
+            await writer.touch(touched)
+            whole = [(step, step.embedded()) for step in steps]
+            await writer.replace([embedded for _, embedded in whole if embedded])
+            for step, embedded in whole:
+                if not embedded:
+                    await owing.send((step.prepared, step.known))
+
+
+async def _estimate(
+    found: MemoryObjectReceiveStream[Found], gone: dict[tuple[str, ...], str], plan: SourcePlan, store: Store
+) -> None:
+    """Put down what each document would cost. Groups that stand in several documents are paid once."""
+    counted: set[str] = set()
+    async for steps, touched in decided(found, gone, store):
+        for state in touched:
+            plan.documents.append(PlannedDocument(key=state.key, change=Change.TOUCHED.value, tokens=0))
+        for step in steps:
+            missing = {
+                key: group.tokens
+                for key, group in zip(step.prepared.state.group_keys, step.prepared.groups, strict=True)
+                if key not in step.known and key not in counted
+            }
+            counted.update(missing)
+            tokens = sum(missing.values())
+            plan.tokens += tokens
+            plan.documents.append(
+                PlannedDocument(
+                    key=step.prepared.state.key,
+                    change=step.change.value,
+                    tokens=tokens,
+                    renamed_from=step.renamed_from,
+                )
+            )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Writer:
+    """Commits to the store, one batch at a time, and keeps the tally."""
+
+    store: Store
+    report: SourceReport
+    observe: Observer
+    _changes: dict[str, Change] = field(default_factory=dict)
+    _turn: anyio.Lock = field(default_factory=anyio.Lock)
+
+    def expect(self, steps: Sequence[Step]) -> None:
+        """What will be counted for each document when it is written."""
+        self._changes.update({step.prepared.state.key: step.change for step in steps})
+
+    async def replace(self, documents: Sequence[Embedded]) -> None:
+        if not documents:
+            return
+        async with self._turn:
+            await self.store.replace(documents)
+        for document in documents:
+            change = self._changes.pop(document.prepared.state.key)
+            self._count(change)
+            self.report.chunks += sum(len(group.chunks) for group in document.prepared.groups)
+        self.observe(self.report)
+
+    async def touch(self, states: Sequence[DocumentState]) -> None:
+        if not states:
+            return
+        async with self._turn:
+            await self.store.touch(states)
+        for _ in states:
+            self._count(Change.TOUCHED)
+        self.observe(self.report)
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        if keys:
+            await self.store.remove(self.report.source, keys)
+        # A document that went on under a new key was counted as renamed.
+        self.report.removed += max(0, len(keys) - self.report.renamed)
+
+    def _count(self, change: Change) -> None:
+        name = change.value
+        setattr(self.report, name, getattr(self.report, name) + 1)
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Raise the first error of a group of tasks by itself: the others are its consequences."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from error.__cause__

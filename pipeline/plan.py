@@ -1,0 +1,100 @@
+"""What a run has to do. Pure.
+
+Two decisions, because they are paid in different coin: `survey` before anything is read, from the listing
+alone; `decide` after a document was read and grouped, before anything is paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+
+from pipeline.errors import SourceError
+from pipeline.records import DocumentState, ItemRef, JsonValue, Prepared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What the listing tells."""
+
+    owed: tuple[ItemRef, ...]
+    """Items that must be read: new, of another version, or made by another recipe."""
+    unchanged: int
+    removed: tuple[str, ...]
+    """Keys that are stored and no longer listed."""
+
+
+def survey(refs: Iterable[ItemRef], marks: Mapping[str, tuple[str, str]], recipe: str) -> Survey:
+    """Compare a complete listing with the stored (version, recipe) of each key.
+
+    Raises:
+        SourceError: a key was listed twice.
+    """
+    owed: list[ItemRef] = []
+    seen: set[str] = set()
+    for ref in refs:
+        if ref.key in seen:
+            raise SourceError(f"source {ref.source!r} lists the key {ref.key!r} twice; keys must be unique")
+        seen.add(ref.key)
+        if marks.get(ref.key) != (ref.version, recipe):
+            owed.append(ref)
+    removed = tuple(key for key in marks if key not in seen)
+    return Survey(owed=tuple(owed), unchanged=len(seen) - len(owed), removed=removed)
+
+
+class Change(Enum):
+    """What happens to a document."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    """Embedded anew."""
+    RENAMED = "renamed"
+    """A new key for what another, vanished key held: vectors kept."""
+    REWRITTEN = "rewritten"
+    """Rows written, vectors kept."""
+    TOUCHED = "touched"
+    """Only its marks moved."""
+
+
+def decide(prepared: Prepared, state: DocumentState | None, gone: Mapping[tuple[str, ...], str]) -> Change:
+    """What a prepared document needs, from its stored state and the group keys of vanished documents."""
+    new = prepared.state
+    if state is None:
+        return Change.RENAMED if new.group_keys in gone else Change.ADDED
+    if state.group_keys != new.group_keys:
+        return Change.CHANGED
+    return Change.TOUCHED if state.row_key == new.row_key else Change.REWRITTEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedDocument:
+    """What a run would do to one document."""
+
+    key: str
+    change: str
+    tokens: int
+    """To be paid for; 0 where all its vectors are there."""
+    renamed_from: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class SourcePlan:
+    """What a run over one source would do, with nothing paid and nothing written."""
+
+    source: str
+    unchanged: int = 0
+    documents: list[PlannedDocument] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why, by key."""
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+    def count(self, change: Change) -> int:
+        """How many documents would go this way."""
+        return sum(document.change == change.value for document in self.documents)
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """All of it, for a program to read."""
+        return asdict(self)

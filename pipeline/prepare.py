@@ -1,0 +1,147 @@
+"""Items to prepared documents: load, parse, chunk, group, mark. Nothing here is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeAlias
+
+import anyio
+import anyio.to_thread
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from pipeline import digest
+from pipeline.chunk import Chunker
+from pipeline.errors import DocweaveError, Recovery
+from pipeline.pack import group_chunks
+from pipeline.protocols import Connector, Embedder, Parser, Store
+from pipeline.records import Document, DocumentState, ItemRef, Metadata, Prepared
+from pipeline.report import SourceReport
+
+READERS = 4
+"""Items that are loaded, parsed and chunked at the same time."""
+LOOKUP = 256
+"""Items whose stored states are looked up together."""
+THREAD_CHARACTERS = 50_000
+"""From this length on a text is chunked in a thread, so that replies are served meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """The parts that a run is made of."""
+
+    parser: Parser
+    chunker: Chunker
+    embedder: Embedder
+    store: Store
+    concurrency: int = 4
+    """Embedding requests in flight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What reading an owed item gave."""
+
+    state: DocumentState | None
+    """As stored; None for a key that the store does not know."""
+    now: Prepared | DocumentState
+    """Its new marks alone where the content is as it was."""
+
+
+Owed: TypeAlias = tuple[ItemRef, DocumentState | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparer:
+    """Reads a source's owed items. Items that fail are reported and left out."""
+
+    connector: Connector
+    pipeline: Pipeline
+    metadata: Metadata
+    """Added to each document's own."""
+    report: SourceReport
+
+    @property
+    def recipe(self) -> str:
+        """The mark of how documents are treated today."""
+        parts = self.pipeline
+        return digest.recipe(
+            parts.parser.recipe,
+            parts.chunker.recipe,
+            parts.embedder.space,
+            parts.embedder.limits,
+            self.metadata,
+        )
+
+    async def run(self, refs: Sequence[ItemRef], out: ObjectSendStream[Found]) -> None:
+        """Read the items, several at a time, in no particular order; close `out` at the end.
+
+        Raises:
+            DocweaveError: one that is not about a single item.
+        """
+        owed_in, owed_out = anyio.create_memory_object_stream[Owed](LOOKUP)
+        recipe = self.recipe
+        async with out, anyio.create_task_group() as tasks:
+            for _ in range(READERS):
+                tasks.start_soon(self._read_all, owed_out.clone(), out, recipe)
+            owed_out.close()
+            async with owed_in:
+                for batch in _batched(refs, LOOKUP):
+                    keys = [ref.key for ref in batch]
+                    states = await self.pipeline.store.states(self.connector.source, keys)
+                    for ref in batch:
+                        await owed_in.send((ref, states.get(ref.key)))
+
+    async def _read_all(
+        self, owed: ObjectReceiveStream[Owed], out: ObjectSendStream[Found], recipe: str
+    ) -> None:
+        async with owed:
+            async for ref, state in owed:
+                try:
+                    now = await self._read(ref, state, recipe)
+                except DocweaveError as error:
+                    if error.recovery is not Recovery.SKIP:
+                        raise
+                    self.report.fail(ref.key, error)
+                else:
+                    await out.send(Found(state=state, now=now))
+
+    async def _read(self, ref: ItemRef, state: DocumentState | None, recipe: str) -> Prepared | DocumentState:
+        raw = await self.connector.load(ref)
+        content_key = digest.content_key(raw)
+        if state and (state.content_key, state.recipe) == (content_key, recipe):
+            return replace(state, version=raw.ref.version)
+        document = await self.pipeline.parser.parse(raw)
+        if len(document.text) < THREAD_CHARACTERS:
+            return self._prepare(document, content_key, recipe)
+        return await anyio.to_thread.run_sync(self._prepare, document, content_key, recipe)
+
+    def _prepare(self, document: Document, content_key: str, recipe: str) -> Prepared:
+        parts = self.pipeline
+        chunks = parts.chunker.chunk(document)
+        groups = group_chunks(document.title, chunks, parts.embedder.limits)
+        metadata = {**self.metadata, **document.metadata}
+        state = DocumentState(
+            source=document.ref.source,
+            key=document.ref.key,
+            version=document.ref.version,
+            recipe=recipe,
+            content_key=content_key,
+            group_keys=tuple(digest.group_key(group, parts.embedder) for group in groups),
+            row_key=digest.row_key(document.title, document.url, document.media_type, metadata, groups),
+        )
+        return Prepared(
+            state=state,
+            title=document.title,
+            url=document.url,
+            media_type=document.media_type,
+            metadata=metadata,
+            groups=groups,
+        )
+
+
+def _batched(refs: Sequence[ItemRef], size: int) -> Iterator[list[ItemRef]]:
+    rest = iter(refs)
+    while batch := list(islice(rest, size)):
+        yield batch
