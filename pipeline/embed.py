@@ -53,12 +53,12 @@ class EmbedStage:
             EmbedError: the service will not work for anything; what was handed on before is good.
         """
         requests_in, requests_out = anyio.create_memory_object_stream[EmbedRequest](0)
-        async with anyio.create_task_group() as tasks:
+        async with documents, requests_in, anyio.create_task_group() as tasks:
             for _ in range(concurrency):
                 tasks.start_soon(self._send_all, requests_out.clone())
             requests_out.close()
             packer = Packer(self.embedder.limits)
-            async with requests_in:
+            async with requests_in:  # closed here already, for the senders to end
                 async for prepared, known in documents:
                     for group in self._missing(prepared, known):
                         if request := packer.add(group):
