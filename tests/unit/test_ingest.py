@@ -97,12 +97,11 @@ async def world(open_store: Open) -> World:
 
 
 def text(name: str, sections: int = 4) -> str:
-    parts = [f"# The {name} policy\n"]
-    for n in range(sections):
-        parts.append(
-            f"## Part {n} of {name}\n\nIt says {n} things about {name}. " + f"{name} {n} " * 30 + "\n"
-        )
-    return "\n".join(parts)
+    parts = (
+        f"## Part {n} of {name}\n\nIt says {n} things about {name}. {f'{name} {n} ' * 30}\n"
+        for n in range(sections)
+    )
+    return "\n".join([f"# The {name} policy\n", *parts])
 
 
 async def test_a_first_run_embeds_every_document_once(world: World) -> None:

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pipeline import errors
+from pipeline.errors import DocweaveError
+
+
+def every_error(root: type[DocweaveError] = DocweaveError) -> list[type[DocweaveError]]:
+    return [root, *(e for child in root.__subclasses__() for e in every_error(child))]
+
+
+def tree(root: type[DocweaveError] = DocweaveError, depth: int = 0) -> list[tuple[int, str]]:
+    return [
+        (depth, root.__name__),
+        *(row for child in root.__subclasses__() for row in tree(child, depth + 1)),
+    ]
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_code() -> None:
+    drawn = re.findall(r"^(    (?:  )*)([A-Z]\w+)(?: +[A-Z]+ .*)?$", errors.__doc__ or "", re.MULTILINE)
+    assert [((len(indent) - 4) // 2, name) for indent, name in drawn] == tree()
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: error.__name__)
+def test_the_docstring_names_what_a_caller_does_next(error: type[DocweaveError]) -> None:
+    if drawn := re.search(rf"^ +{error.__name__} +([A-Z]+) ", errors.__doc__ or "", re.MULTILINE):
+        assert error.recovery.name == drawn[1]
