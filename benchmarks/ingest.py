@@ -117,7 +117,8 @@ def print_runs(folder: Path, every: int, base_url: str | None) -> float:
         )
     least = -(-first["tokens"] // LIMIT)
     print(
-        f"<!-- store {stored:.0f} MB; requests / ⌈tokens / {LIMIT:,}⌉ = {first['requests'] / max(1, least):.3f};"
+        f"<!-- store {stored:.0f} MB; "
+        f"requests / ⌈tokens / {LIMIT:,}⌉ = {first['requests'] / max(1, least):.3f};"
         f" second / first = {second['seconds'] / first['seconds']:.3f} -->"
     )
     return first["peak_mb"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from pipeline.records import Chunk, EmbedGroup, EmbedLimits, EmbedRequest
+from pipeline.records import SEPARATOR_TOKENS, Chunk, EmbedGroup, EmbedLimits, EmbedRequest
 
 
 def group_chunks(title: str, chunks: Sequence[Chunk], limits: EmbedLimits) -> tuple[EmbedGroup, ...]:
@@ -34,13 +34,14 @@ def _window(chunks: Sequence[Chunk], limits: EmbedLimits) -> int:
     for size, chunk in enumerate(chunks):
         if tokens * 2 >= limits.group_tokens or size * 2 >= limits.request_chunks:
             ends.append(size)
-        if tokens + chunk.tokens > limits.group_tokens or size == limits.request_chunks:
+        needed = chunk.tokens + SEPARATOR_TOKENS
+        if tokens + needed > limits.group_tokens or size == limits.request_chunks:
             break
-        tokens += chunk.tokens
+        tokens += needed
     else:
         return len(chunks)
     if size == 0:
-        over = f"{chunks[0].tokens} tokens, and a group holds {limits.group_tokens}"
+        over = f"{needed} tokens with its separator, and a group holds {limits.group_tokens}"
         raise ValueError(f"chunk {chunks[0].ordinal} is too large to embed: {over}")
     return min(ends, key=lambda end: _mark(chunks[end])) if ends else size
 

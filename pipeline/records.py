@@ -12,6 +12,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+SEPARATOR_TOKENS = 1
+"""What a contextual service adds to each chunk of a group."""
+
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 Metadata: TypeAlias = Mapping[str, JsonValue]
 
@@ -117,8 +120,8 @@ class EmbedGroup:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all its chunks, counted locally."""
-        return sum(chunk.tokens for chunk in self.chunks)
+        """Tokens of all its chunks as we count them, with the separator that a service puts between two."""
+        return sum(chunk.tokens + SEPARATOR_TOKENS for chunk in self.chunks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,7 @@ async def test_a_request_that_the_service_counts_too_large_is_sent_in_halves() -
 async def test_what_concerns_every_document_stops_the_run(error: EmbedError) -> None:
     embedder = OracleEmbedder(refuse=lambda _request: error)
     with pytest.raises(ExceptionGroup) as raised:
-        await Run(embedder)([prepared(f"d{n}", ["x"], embedder, tokens=2_000) for n in range(30)])
+        await Run(embedder)([prepared(f"d{n}", ["x"], embedder, tokens=1_999) for n in range(30)])
     assert raised.group_contains(type(error))
 
 

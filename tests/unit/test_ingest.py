@@ -269,7 +269,7 @@ async def test_a_service_that_turns_us_away_stops_the_run_with_its_own_error(wor
 
 
 async def test_what_was_paid_before_a_failure_is_not_paid_again(world: World) -> None:
-    world.items.items = {f"{n}.md": text(f"n{n}") for n in range(60)}
+    world.items.items = {f"{n}.md": text(f"n{n}") for n in range(200)}
     paid: list[EmbedRequest] = []
 
     def fail_later(request: EmbedRequest) -> EmbedError | None:
