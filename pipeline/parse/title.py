@@ -1,0 +1,40 @@
+"""What a document is called."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from pipeline.parse.structure import Heading
+
+_LONGEST_TITLE = 300
+# What programs write into a title when nobody does.
+_NO_TITLE = re.compile(
+    r"""(?:microsoft\ (?:word|powerpoint|excel)\s*-.*
+      | (?:(?:powerpoint\ )?presentation|document|book|workbook|slide)\s*\d*
+      | untitled.* | (?:no\ )?title
+      | .*\.(?:docx?|pptx?|xlsx?|pdf|odt|rtf|tex|dvi|indd|qxd|html?|txt)
+      | [\W\d_]*
+    )""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+
+
+def title_of(*, key: str, given: str | None, own: str | None, found: list[Heading], syntax: str) -> str:
+    """The best of what we have: the source's, the format's own, the first heading, the file's name."""
+    for candidate in (given, own if own and not _NO_TITLE.fullmatch(own.strip()) else None):
+        if candidate and (title := " ".join(candidate.split())):
+            return title[:_LONGEST_TITLE]
+    for heading in found:
+        if heading.level == 1:
+            return heading.text
+    return found[0].text if found else _file_name(key, syntax)
+
+
+def _file_name(key: str, syntax: str) -> str:
+    """The file's name as a reader would say it; code is known by its file's name as it stands."""
+    path = PurePosixPath(key)
+    if syntax not in {"markdown", "plain"}:
+        return path.name or key
+    words = " ".join(re.sub(r"_|(?<!\d)-|-(?!\d)", " ", path.stem).split()) or key  # dates keep their hyphens
+    return words[0].upper() + words[1:] if words.islower() else words

@@ -1,0 +1,343 @@
+"""Files that hang, crash or fill their parser, and readers that do so on purpose."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import anyio
+import docx
+import fpdf
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from pipeline.errors import DocweaveError, ParseError
+from pipeline.parse import DocumentParser, ParseLimits
+from pipeline.parse.extract import Extract, Unreadable
+from pipeline.parse.workers import WorkerFailed, Workers
+from pipeline.records import Document, ItemRef, RawDocument
+
+READERS = """
+import os, sys, time
+from pipeline.parse.extract import Extract, Part, Unreadable
+
+def echo(content):
+    return Extract(parts=(Part(text=content.decode("utf-8", "surrogatepass"), number=1),), title="T")
+
+def sleep(content):
+    time.sleep(60)
+
+def spin(content):
+    while True: pass
+
+def allocate(content):
+    held = []
+    while True: held.append(bytearray(50_000_000))
+
+def abort(content):
+    os.abort()
+
+def leave(content):
+    os._exit(0)
+
+def chatter(content):
+    print("ok 4", flush=True); os.write(1, b"ok 9999999\\n"); input_read = sys.stdin.read()
+    return echo(b"after the noise" + input_read.encode())
+
+def refuse(content):
+    raise Unreadable("is of no use")
+
+def fail(content):
+    raise RuntimeError("strange bytes")
+
+def panic(content):
+    raise BaseException("a panic")
+
+def secrets(content):
+    return echo(" ".join(sorted(os.environ)).encode())
+
+def pid(content):
+    return echo(str(os.getpid()).encode())
+"""
+
+
+@pytest.fixture(autouse=True)
+def readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hostile_readers.py").write_text(READERS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def workers(*, seconds: float = 30, memory_bytes: int = 2**30, count: int = 1) -> Workers:
+    return Workers(count=count, seconds=seconds, memory_bytes=memory_bytes, output_chars=1000)
+
+
+async def text_of(pool: Workers, reader: str, content: bytes = b"text") -> str:
+    extract: Extract = await pool.run(f"hostile_readers:{reader}", content)
+    return extract.parts[0].text
+
+
+async def test_a_worker_serves_one_document_after_the_other() -> None:
+    pool = workers()
+
+    assert await text_of(pool, "echo", "ä\ud800\n\0".encode("utf-8", "surrogatepass")) == "ä\ud800\n\0"
+    assert await text_of(pool, "pid") == await text_of(pool, "pid")
+
+
+@pytest.mark.parametrize("reader", ["abort", "leave"])
+async def test_a_reader_that_ends_its_process_costs_its_document_only(reader: str) -> None:
+    pool = workers()
+    before = await text_of(pool, "pid")
+
+    with pytest.raises(WorkerFailed, match="crashes its parser, or needs more than 1 GiB"):
+        await text_of(pool, reader)
+
+    assert await text_of(pool, "pid") != before
+
+
+@pytest.mark.parametrize("reader", ["sleep", "spin"])
+async def test_a_reader_that_does_not_end_is_ended(reader: str) -> None:
+    pool = workers(seconds=0.5)
+    started = time.monotonic()
+
+    with pytest.raises(WorkerFailed, match=r"takes longer than 0\.5 s"):
+        await text_of(pool, reader)
+
+    assert time.monotonic() - started < 5
+    assert await text_of(pool, "echo") == "text"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited where the system can")
+async def test_a_reader_gets_no_more_memory_than_it_may_have() -> None:
+    pool = workers(memory_bytes=2**29)
+
+    with pytest.raises(WorkerFailed, match="memory"):
+        await text_of(pool, "allocate")
+
+    assert await text_of(pool, "echo") == "text"
+
+
+async def test_what_a_reader_prints_and_reads_disturbs_nothing() -> None:
+    pool = workers()
+
+    assert await text_of(pool, "chatter") == "after the noise"
+    assert await text_of(pool, "echo") == "text"
+
+
+async def test_what_a_reader_raises_is_told() -> None:
+    pool = workers()
+
+    with pytest.raises(Unreadable, match=r"^is of no use$"):
+        await text_of(pool, "refuse")
+    with pytest.raises(WorkerFailed, match=r"^is broken: RuntimeError: strange bytes$"):
+        await text_of(pool, "fail")
+    with pytest.raises(WorkerFailed, match=r"^is broken: BaseException: a panic$"):
+        await text_of(pool, "panic")
+    with pytest.raises(Unreadable, match="gives 1,001 characters of text; at most 1,000"):
+        await text_of(pool, "echo", b"x" * 1001)
+
+
+async def test_a_worker_sees_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERPLEXITY_API_KEY", "k")
+
+    assert "PERPLEXITY_API_KEY" not in await text_of(workers(), "secrets")
+
+
+async def test_a_cancelled_document_ends_its_worker() -> None:
+    pool = workers()
+    process = psutil.Process(int(await text_of(pool, "pid")))
+
+    with anyio.move_on_after(0.3) as scope:
+        await text_of(pool, "sleep")
+
+    assert scope.cancelled_caught
+    assert not process.is_running()
+    assert await text_of(pool, "echo") == "text"
+
+
+async def test_a_worker_that_died_while_it_rested_is_replaced() -> None:
+    pool = workers()
+    process = psutil.Process(int(await text_of(pool, "pid")))
+    process.kill()
+    await anyio.to_thread.run_sync(process.wait)
+
+    assert await text_of(pool, "echo") == "text"
+
+
+async def test_no_more_documents_are_parsed_at_once_than_there_are_processes() -> None:
+    pool = workers(count=2, seconds=0.5)
+    started = time.monotonic()
+
+    async def late() -> None:
+        with pytest.raises(WorkerFailed):
+            await text_of(pool, "sleep")
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(late)
+
+    assert 1 <= time.monotonic() - started < 10
+
+
+async def test_workers_end_with_their_pool() -> None:
+    pool = workers()
+    process = psutil.Process(int(await text_of(pool, "pid")))
+
+    del pool
+
+    assert not process.is_running()
+
+
+async def test_a_machine_that_starts_no_process_is_no_fault_of_the_document(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+    with pytest.raises(DocweaveError, match="no worker process for parsing starts") as raised:
+        await text_of(workers(), "echo")
+
+    assert not isinstance(raised.value, ParseError)
+
+
+PROGRAM = """
+import sys, time, anyio
+from pipeline.parse.workers import Workers
+
+async def main():
+    pool = Workers(count=2, seconds=1, memory_bytes=2**30, output_chars=1000)
+    print((await pool.run("hostile_readers:pid", b"")).parts[0].text, flush=True)
+    if "sleep" in sys.argv:
+        await pool.run("hostile_readers:sleep", b"")
+    time.sleep(60)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGALRM")
+@pytest.mark.parametrize("deed", ["rest", "sleep"])
+def test_workers_do_not_outlive_a_program_that_is_killed(deed: str, tmp_path: Path) -> None:
+    # No guard around the program's start, on purpose: the workers must not run it again.
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    program = subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py"), deed], stdout=subprocess.PIPE, env=environment
+    )
+    with program:
+        assert program.stdout is not None
+        worker = psutil.Process(int(program.stdout.readline()))
+        time.sleep(0.2)
+        program.send_signal(signal.SIGKILL)
+
+    _gone, alive = psutil.wait_procs([worker], timeout=10)
+
+    assert not alive
+
+
+def one_page(stream: bytes, extra: bytes = b"") -> bytes:
+    """A PDF of one page, whose content is the stream."""
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d%s>>\nstream\n%s\nendstream" % (len(stream), extra, stream),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    body = b"%PDF-1.4\n"
+    offsets = []
+    for number, written in enumerate(objects, start=1):
+        offsets.append(len(body))
+        body += b"%d 0 obj\n%s\nendobj\n" % (number, written)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    head = b"xref\n0 6\n0000000000 65535 f \n"
+    return body + head + table + b"trailer\n<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % len(body)
+
+
+def flate_bomb() -> bytes:
+    """400 MB of text operators in 1 MB."""
+    packer = zlib.compressobj(9)
+    unit = b"BT /F1 12 Tf 10 10 Td (AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA) Tj ET\n" * 10_000
+    stream = b"".join(packer.compress(unit) for _ in range(600)) + packer.flush()
+    return one_page(stream, b"/Filter/FlateDecode")
+
+
+def zip_bomb() -> bytes:
+    """A DOCX whose text is 300 MB of one paragraph's repetition."""
+    whole = io.BytesIO()
+    docx.Document().save(whole)
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            if name != "word/document.xml":
+                target.writestr(name, source.read(name))
+        with target.open("word/document.xml", "w", force_zip64=True) as part:
+            schema = b"http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+            part.write(b'<?xml version="1.0"?><w:document xmlns:w="%s"><w:body>' % schema)
+            for _ in range(30):
+                part.write(b"<w:p><w:r><w:t>AAAAAAAAAAAAAAAAAAAAAAAA</w:t></w:r></w:p>" * 180_000)
+            part.write(b"</w:body></w:document>")
+    return bomb.getvalue()
+
+
+def truncated_pdf() -> bytes:
+    file = fpdf.FPDF()
+    file.add_page()
+    file.set_font("helvetica", size=12)
+    file.cell(0, 10, "text")
+    whole = bytes(file.output())
+    return whole[: len(whole) // 2]
+
+
+@pytest.fixture(scope="module")
+def parser() -> DocumentParser:
+    return DocumentParser(ParseLimits(seconds=20, memory_bytes=2**30, output_chars=1_000_000), processes=1)
+
+
+async def parse(parser: DocumentParser, key: str, content: bytes) -> Document:
+    ref = ItemRef(source="s", key=key, version="1")
+    return await parser.parse(RawDocument(ref=ref, content=content, media_type=""))
+
+
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        ("truncated.pdf", truncated_pdf()),
+        ("empty.pdf", b""),
+        ("random.pdf", b"%PDF-1.7\n" + bytes(range(256)) * 40),
+        ("named.pdf", b"no PDF"),
+        ("random.docx", bytes(range(256)) * 40),
+        ("random.xlsx", b"PK\x03\x04" + bytes(range(256)) * 40),
+        ("random.pptx", b"PK\x03\x04" + bytes(range(256)) * 40),
+        ("deep.html", b"<div>" * 100_000 + b"text"),
+    ],
+)
+async def test_a_broken_file_is_a_parse_error_and_the_next_one_is_read(
+    parser: DocumentParser, key: str, content: bytes
+) -> None:
+    with pytest.raises(ParseError, match=f"^{key} "):
+        await parse(parser, key, content)
+
+    assert (await parse(parser, "next.html", b"<h1>Next</h1>")).title == "Next"
+
+
+@pytest.mark.parametrize(("key", "make"), [("bomb.pdf", flate_bomb), ("bomb.docx", zip_bomb)])
+async def test_a_bomb_costs_its_document_only(parser: DocumentParser, key: str, make: type) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(ParseError, match=f"^{key} "):
+        await parse(parser, key, make())
+
+    assert time.monotonic() - started < 45
+    assert (await parse(parser, "next.html", b"<h1>Next</h1>")).title == "Next"
+
+
+async def test_a_table_cell_that_claims_to_span_millions_is_read(parser: DocumentParser) -> None:
+    page = b"<table><tr><td colspan=100000000 rowspan=100000000>x</td></tr></table>"
+
+    assert "x" in (await parse(parser, "span.html", page)).text
