@@ -1,0 +1,143 @@
+"""Settings to live objects: the one place where classes are chosen.
+
+What is heavy to import is imported in the function that needs it: a search must not wait for what only an
+ingest uses.
+"""
+
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from config.problems import nearest
+from config.settings import PERPLEXITY_KEY, LocalEmbedding, PerplexityEmbedding, Settings
+from connectors.registry import connect
+from pipeline.errors import SettingsError
+from pipeline.protocols import Connector, Embedder, Reader, Store
+from pipeline.records import EmbeddingSpace, Metadata
+
+if TYPE_CHECKING:
+    from pipeline.prepare import Pipeline
+
+_SMALL_SECTION = 48
+"""Tokens below which a section is joined with the next: at most a quarter of a chunk."""
+
+
+def build_embedder(settings: Settings) -> Embedder:
+    """What computes the vectors. Opens no connection yet; `aclose` it when done.
+
+    Raises:
+        SettingsError: the service asks for a key, and there is none.
+    """
+    match settings.embedding:
+        case LocalEmbedding():
+            from pipeline.embedders.local import LocalEmbedder
+
+            return LocalEmbedder()
+        case PerplexityEmbedding() as chosen:
+            from pipeline.embedders.perplexity import PerplexityEmbedder
+
+            return PerplexityEmbedder(
+                model=chosen.model,
+                dimensions=chosen.width,
+                api_key=_api_key(chosen),
+                base_url=chosen.base_url,
+                timeout_seconds=chosen.timeout_seconds,
+            )
+
+
+async def open_reader(settings: Settings) -> Reader:
+    """The query side of the store, without what only writing needs.
+
+    Raises:
+        StoreError: the store cannot be reached or read.
+    """
+    from pipeline.stores.lance_reader import LanceReader
+
+    return await LanceReader.open(settings.store.uri, store_options(settings))
+
+
+async def open_store(settings: Settings, space: EmbeddingSpace, *, rebuild: bool = False) -> Store:
+    """The store for vectors of one space; what is not there yet is made.
+
+    Args:
+        settings: Say where it is.
+        space: Of the vectors that will be written.
+        rebuild: Write beside the live tables, to take their place when it is published.
+
+    Raises:
+        SpaceMismatch: it holds vectors of another space, and is not to be rebuilt.
+        StoreError: it cannot be reached, read or written.
+    """
+    from pipeline.stores.lance import LanceStore
+
+    return await LanceStore.open(settings.store.uri, store_options(settings), space=space, rebuild=rebuild)
+
+
+@asynccontextmanager
+async def build_pipeline(settings: Settings, *, rebuild: bool = False) -> AsyncIterator[Pipeline]:
+    """All that an ingest is made of, closed at the end.
+
+    Raises:
+        SettingsError: as `build_embedder`.
+        StoreError: as `open_store`.
+    """
+    from pipeline.chunk import Chunker
+    from pipeline.parse import DocumentParser
+    from pipeline.prepare import Pipeline
+
+    most = settings.chunking.max_tokens
+    embedder = build_embedder(settings)
+    try:
+        yield Pipeline(
+            parser=DocumentParser(),
+            chunker=Chunker(max_tokens=most, merge_below=min(_SMALL_SECTION, most // 4)),
+            embedder=embedder,
+            store=await open_store(settings, embedder.space, rebuild=rebuild),
+            concurrency=settings.embedding.concurrency,
+        )
+    finally:
+        await embedder.aclose()
+
+
+def connectors(settings: Settings, names: Iterable[str] = ()) -> list[tuple[Connector, Metadata]]:
+    """The connectors of the named sources, or of all, each with the metadata for its documents.
+
+    Raises:
+        SettingsError: a name is none of the sources'.
+    """
+    chosen = list(dict.fromkeys(names)) or list(settings.sources)
+    if unknown := [name for name in chosen if name not in settings.sources]:
+        known = ", ".join(settings.sources)
+        raise SettingsError(
+            "\n".join(
+                f"no source is called {name!r}; valid: {known}{nearest(name, settings.sources)}"
+                for name in unknown
+            )
+        )
+    return [(connect(name, settings.sources[name]), settings.sources[name].metadata) for name in chosen]
+
+
+def store_options(settings: Settings) -> Mapping[str, str]:
+    """The store's options in the clear."""
+    return {
+        key: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for key, value in settings.store.options.items()
+    }
+
+
+def _api_key(chosen: PerplexityEmbedding) -> str:
+    key = chosen.api_key.get_secret_value() if chosen.api_key else os.environ.get(PERPLEXITY_KEY, "")
+    if not key and chosen.official:
+        missing = "embedding.api_key is empty" if chosen.api_key else f"{PERPLEXITY_KEY} is not set"
+        raise SettingsError(
+            f"{missing}, and {chosen.base_url} asks for a key. Set it (export {PERPLEXITY_KEY}=…), or use "
+            "`provider: local`, which needs none"
+        )
+    return key

@@ -1,0 +1,115 @@
+"""What every connector must do: its tests inherit `ConnectorContract`, and say how its source is changed."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pytest
+
+from pipeline.errors import ItemUnreadable
+from pipeline.protocols import Connector
+from pipeline.records import ItemRef
+
+
+class SourceOfTests(Protocol):
+    """A real source that a test can change."""
+
+    def connector(self) -> Connector: ...
+    def put(self, key: str, content: bytes) -> None: ...
+    def drop(self, key: str) -> None: ...
+
+
+async def listed(connector: Connector) -> list[ItemRef]:
+    return [ref async for ref in connector.list_items()]
+
+
+class ConnectorContract:
+    """Inherit it, and give a fixture `place`: an empty `SourceOfTests`."""
+
+    async def test_an_empty_source_lists_nothing(self, place: SourceOfTests) -> None:
+        assert await listed(place.connector()) == []
+
+    async def test_every_item_is_listed_once_under_the_name_of_the_source(self, place: SourceOfTests) -> None:
+        keys = {"a.md", "b/a.md", "b/c/a.md", "b.md", "z.txt"}
+        for key in keys:
+            place.put(key, key.encode())
+        connector = place.connector()
+        refs = await listed(connector)
+        assert sorted(ref.key for ref in refs) == sorted(keys)
+        assert {ref.source for ref in refs} == {connector.source}
+
+    async def test_listing_twice_gives_the_same_refs_in_the_same_order(self, place: SourceOfTests) -> None:
+        for key in ("b.md", "a/b.md", "a.md", "a b.md", "a-b.md"):
+            place.put(key, key.encode())
+        assert await listed(place.connector()) == await listed(place.connector())
+
+    async def test_listing_many_items_loses_none(self, place: SourceOfTests) -> None:
+        keys = [f"{number % 7}/{number}.txt" for number in range(2500)]
+        for key in keys:
+            place.put(key, b"x")
+        assert sorted(ref.key for ref in await listed(place.connector())) == sorted(keys)
+
+    async def test_a_changed_item_has_another_version_and_its_neighbours_keep_theirs(
+        self, place: SourceOfTests
+    ) -> None:
+        place.put("a.md", b"first")
+        place.put("b.md", b"same")
+        before = {ref.key: ref.version for ref in await listed(place.connector())}
+        place.put("a.md", b"second")
+        after = {ref.key: ref.version for ref in await listed(place.connector())}
+        assert before["a.md"] != after["a.md"]
+        assert before["b.md"] == after["b.md"]
+
+    async def test_a_dropped_item_is_no_longer_listed(self, place: SourceOfTests) -> None:
+        place.put("a.md", b"a")
+        place.put("b.md", b"b")
+        place.drop("a.md")
+        assert [ref.key for ref in await listed(place.connector())] == ["b.md"]
+
+    async def test_loading_gives_the_bytes_of_the_item_that_was_listed(self, place: SourceOfTests) -> None:
+        contents = {"a.md": b"# A\r\n\xff\x00", "b/c.txt": b"", "d.bin": bytes(range(256)) * 1000}
+        for key, content in contents.items():
+            place.put(key, content)
+        connector = place.connector()
+        loaded = [await connector.load(ref) for ref in await listed(connector)]
+        assert {raw.ref.key: raw.content for raw in loaded} == contents
+
+    async def test_loading_what_did_not_change_gives_the_very_ref_that_was_listed(
+        self, place: SourceOfTests
+    ) -> None:
+        place.put("a.md", b"a")
+        connector = place.connector()
+        [ref] = await listed(connector)
+        assert (await connector.load(ref)).ref == ref
+
+    async def test_loading_what_changed_after_the_listing_gives_content_and_version_that_belong_together(
+        self, place: SourceOfTests
+    ) -> None:
+        place.put("a.md", b"old")
+        connector = place.connector()
+        [old] = await listed(connector)
+        place.put("a.md", b"newer")
+        raw = await connector.load(old)
+        [new] = await listed(connector)
+        assert (raw.content, raw.ref.version) == (b"newer", new.version)
+
+    async def test_a_vanished_item_is_unreadable_and_its_neighbours_are_not(
+        self, place: SourceOfTests
+    ) -> None:
+        place.put("a.md", b"a")
+        place.put("b.md", b"b")
+        connector = place.connector()
+        a, b = await listed(connector)
+        place.drop("a.md")
+        with pytest.raises(ItemUnreadable):
+            await connector.load(a)
+        assert (await connector.load(b)).content == b"b"
+
+    async def test_the_media_type_follows_the_name(self, place: SourceOfTests) -> None:
+        place.put("a.md", b"# A")
+        place.put("b.html", b"<p>b")
+        connector = place.connector()
+        assert [(await connector.load(ref)).media_type for ref in await listed(connector)] == [
+            "text/markdown",
+            "text/html",
+        ]
