@@ -1,9 +1,8 @@
 """Words and their hashed features: the half of the embedded default embedder that knows no meaning.
 
-A word is a run of letters and digits in lower case, a single sign (an emoji, an arrow), or, where Chinese,
-Japanese and Korean write without spaces or glue endings on, each pair of neighbours and (but for Korean) each
-character.
-A word's features are itself and its stem: what differs only in its ending still meets half-way.
+A word is a run of letters and digits in lower case, or a single sign (an emoji, an arrow). Chinese, Japanese
+and Korean write without spaces or glue endings on: there it is each pair of neighbours and, but for Korean,
+each character. A word's features are itself and its stem: what differs only in its ending still meets.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ _WORD = re.compile(
     rf"|[^\W_{_EAST_ASIAN}]{{1,64}}"  # longer runs are no words: cut, so that none costs more than its length
     r"|[\u2190-\u21ff\u2600-\u27bf\U0001f000-\U0001faff]"
 )
-_FIRST_HANGUL = "\uac00"
 _ENDING = re.compile(
     r"(?:ational|ations?|ments?|ings?|ingly|edly|ers?|i?ed|ies|es|(?<!s)s|e|y|ly|al|ions?|ity|ive)$", re.ASCII
 )
@@ -46,9 +44,8 @@ def words(text: str) -> Counter[str]:
     for match in _WORD.finditer(clean):
         run = match[0]
         if match.lastgroup:
-            if (
-                len(run) == 1 or run[0] < _FIRST_HANGUL
-            ):  # a syllable of a longer Korean word says nothing alone
+            # A syllable out of a longer Korean word says nothing alone.
+            if len(run) == 1 or not "\uac00" <= run[0] <= "\ud7af":
                 found.extend(run)
             found.extend(map("".join, pairwise(run)))
         else:

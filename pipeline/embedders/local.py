@@ -85,14 +85,13 @@ class LocalEmbedder:
 
     async def embed(self, request: EmbedRequest) -> EmbedReply:
         """One array of codes, shape (chunks, 1024), for each group, in order. Works in a thread."""
-        floats = await anyio.to_thread.run_sync(self.floats, request.groups)
-        return EmbedReply(vectors=tuple(map(codes, floats)), tokens=request.tokens, cost_usd=0.0)
+        vectors = await anyio.to_thread.run_sync(lambda: tuple(map(codes, self.floats(request.groups))))
+        return EmbedReply(vectors=vectors, tokens=request.tokens, cost_usd=0.0)
 
     async def embed_query(self, text: str) -> Vector:
         """A question's codes, shape (1024,): its own words and no context."""
-        floats = await anyio.to_thread.run_sync(self._alone, [text])
-        code: Vector = codes(floats)[0]
-        return code
+        vector: Vector = (await anyio.to_thread.run_sync(lambda: codes(self._alone([text]))))[0]
+        return vector
 
     async def aclose(self) -> None:
         """Nothing is held open."""
