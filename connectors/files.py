@@ -28,6 +28,23 @@ _READS = 3
 _NAME_NOT_UTF8 = "name-not-utf-8"
 """The version of an item that is listed only so that it is reported."""
 
+DOCUMENTS = (
+    "md",
+    "markdown",
+    "html",
+    "htm",
+    "txt",
+    "rst",
+    "adoc",
+    "pdf",
+    "docx",
+    "pptx",
+    "xlsx",
+    "csv",
+    "tsv",
+)
+"""What is read where the settings say nothing: pictures and the like would be reported as failures."""
+
 
 class FilesSettings(SharedSettings):
     """A folder of files."""
@@ -35,10 +52,10 @@ class FilesSettings(SharedSettings):
     type: Literal["files"] = Field(description="Files in a folder of this machine.")
     path: LocalPath = Field(description="The folder; relative to the YAML file.")
     include: list[Glob] = Field(
-        default=["**/*"],
+        default=[f"**/*.{{{','.join(DOCUMENTS)}}}"],
         min_length=1,
         description="Files to read, as globs over paths relative to the folder: * stays within one name, "
-        "** is any number of folders, {a,b} is either.",
+        "** is any number of folders, {a,b} is either. Left out: every format of documents that is parsed.",
     )
     exclude: list[Glob] = Field(
         default=[], description="Files to leave out. A glob that matches a folder leaves out all of it."
@@ -57,9 +74,9 @@ class FilesConnector:
     """Lists and reads the files below a folder.
 
     A key is the path relative to the folder, with `/` between the names; a version is the modification time
-    (ns) and the size. Links are followed where their target is inside the folder, links to folders one deep:
-    a folder link inside what a folder link shows is not followed, so that no circle of links is walked for
-    ever. A file whose name is not UTF-8 is listed under an escaped key, and refused by `load`.
+    (ns) and the size. Links to files are followed where their target is inside the folder. Links to folders
+    are not: what they show is outside, or is listed under its own path already. A file whose name is not
+    UTF-8 is listed under an escaped key, and refused by `load`.
     """
 
     source: str
@@ -167,10 +184,10 @@ class _Walk:
         self._unwanted = globs.matching(self.settings.exclude)
 
     def items(self) -> Iterator[ItemRef]:
-        return self._folder(self.root, "", linked=False)
+        return self._folder(self.root, "")
 
-    def _folder(self, folder: str, above: str, *, linked: bool) -> Iterator[ItemRef]:
-        """The files in and below a folder. `above` begins the keys; `linked` is whether a link led here."""
+    def _folder(self, folder: str, above: str) -> Iterator[ItemRef]:
+        """The files in and below a folder. `above` begins the keys."""
         for name, entry, is_folder in self._entries(folder):
             key = above + name
             if self._unwanted.fullmatch(key):
@@ -178,8 +195,8 @@ class _Walk:
             if not is_folder:
                 if self._wanted.fullmatch(key) and (ref := self._file(key, entry)):
                     yield ref
-            elif self._reachable.fullmatch(key) and self._enters(folder, entry, linked=linked):
-                yield from self._folder(entry.path, key + "/", linked=linked or entry.is_symlink())
+            elif self._reachable.fullmatch(key):
+                yield from self._folder(entry.path, key + "/")
 
     def _entries(self, folder: str) -> list[tuple[str, os.DirEntry[str], bool]]:
         """What is in a folder: (name, entry, whether it is a folder), in the order of the keys."""
@@ -195,22 +212,17 @@ class _Walk:
         return sorted(found, key=lambda item: item[0] + "/" if item[2] else item[0])
 
     def _is_folder(self, entry: os.DirEntry[str]) -> bool | None:
-        """None for a link that leads outside, nowhere, or to itself."""
+        """None for a link to a folder, or one that leads outside, nowhere, or to itself."""
         if not entry.is_symlink():
             return entry.is_dir()
         if not _inside(os.path.realpath(entry.path), self.root):
             return None
         try:
-            return stat.S_ISDIR(entry.stat().st_mode)
+            return None if stat.S_ISDIR(entry.stat().st_mode) else False
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP):
                 return None
             raise
-
-    def _enters(self, folder: str, entry: os.DirEntry[str], *, linked: bool) -> bool:
-        if not entry.is_symlink():
-            return True
-        return not linked and not _inside(folder, os.path.realpath(entry.path))
 
     def _file(self, key: str, entry: os.DirEntry[str]) -> ItemRef | None:
         """The item that a directory entry is; None for what is no file, or no longer there."""

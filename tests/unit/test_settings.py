@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 from config.build import store_options
 from config.load import load_settings
 from config.settings import LocalEmbedding, PerplexityEmbedding, Settings
+from connectors.files import DOCUMENTS
 from pipeline.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,8 @@ class TestWhatItMeans:
         assert settings.embedding == LocalEmbedding()
         assert settings.chunking.max_tokens == 512
         source = settings.sources["docs"]
-        assert (source.path, source.include, source.hidden) == (tmp_path / "docs", ["**/*"], False)
+        assert (source.path, source.hidden) == (tmp_path / "docs", False)
+        assert source.include == [f"**/*.{{{','.join(DOCUMENTS)}}}"]
 
     def test_two_lines_change_the_embedder(self, load: Load) -> None:
         settings = load("embedding:\n  provider: perplexity\n  model: pplx-embed-context-v1-4b\n" + SOURCES)
