@@ -39,7 +39,7 @@ async def run_once(settings_file: Path) -> dict[str, float]:
     settings = load_settings(settings_file)
     started = time.perf_counter()
     async with build_pipeline(settings) as pipeline:
-        for connector, metadata in connectors(settings, None):
+        for connector, metadata in connectors(settings):
             report = await ingest_source(connector, pipeline, metadata=metadata)
     return {
         "seconds": time.perf_counter() - started,

@@ -101,7 +101,8 @@ class EmbedStage:
             await self._send(EmbedRequest(groups=request.groups[middle:]))
             return
         self._tally(request, reply)
-        await self.complete(self._place(request, reply))
+        with anyio.CancelScope(shield=True):  # it is paid for: whatever fails beside it, it is kept
+            await self.complete(self._place(request, reply))
 
     def _tally(self, request: EmbedRequest, reply: EmbedReply) -> None:
         self.report.requests += 1

@@ -24,7 +24,7 @@ from pipeline.ingest import ingest_source
 async def main():
     settings = load_settings(Path(sys.argv[1]))
     async with build_pipeline(settings) as pipeline:
-        for connector, metadata in connectors(settings, None):
+        for connector, metadata in connectors(settings):
             report = await ingest_source(
                 connector, pipeline, metadata=metadata, observe=lambda r: print("done", r.done, flush=True)
             )
