@@ -22,13 +22,25 @@ _NO_TITLE = re.compile(
 
 def title_of(*, key: str, given: str | None, own: str | None, found: list[Heading], syntax: str) -> str:
     """The best of what we have: the source's, the format's own, the first heading, the file's name."""
-    for candidate in (given, own if own and not _NO_TITLE.fullmatch(own.strip()) else None):
+    heading = _heading(found)
+    if own and (_NO_TITLE.fullmatch(own.strip()) or (heading and own.strip().startswith(heading))):
+        own = None  # web pages put the site's name behind their heading
+    for candidate in (given, own, heading):
         if candidate and (title := " ".join(candidate.split())):
             return title[:_LONGEST_TITLE]
-    for heading in found:
-        if heading.level == 1:
-            return heading.text
-    return found[0].text if found else _file_name(key, syntax)
+    return _file_name(key, syntax)
+
+
+def _heading(found: list[Heading]) -> str | None:
+    """The heading over all others.
+
+    Of several on one level ("Summary", "Motivation") none is the title, unless the text begins with it.
+    """
+    highest = min((heading.level for heading in found), default=1)
+    above_all = [heading for heading in found if heading.level == highest]
+    if len(above_all) == 1 or (above_all and highest == 1 and above_all[0].start == 0):
+        return above_all[0].text
+    return None
 
 
 def _file_name(key: str, syntax: str) -> str:

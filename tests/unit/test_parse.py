@@ -461,3 +461,24 @@ def test_a_parser_imports_no_library_before_it_needs_one() -> None:
     )
 
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "title"),
+    [
+        ("0042-slices.md", "- Feature Name: x\n\n# Summary\n\nA.\n\n# Motivation\n\nB.\n", "0042 slices"),
+        ("eip-20.md", "---\ntitle: Tokens\n---\n\n## Abstract\n\nA.\n\n## Motivation\n\nB.\n", "Eip 20"),
+        ("a.md", "# Leave\n\nA.\n\n# Appendix\n\nB.\n", "Leave"),
+        ("a.md", "Some words.\n\n# Leave\n\n## Asking\n\nB.\n", "Leave"),
+        ("a.md", "## Leave\n\nWords.\n\n### Asking\n\nB.\n", "Leave"),
+    ],
+)
+async def test_the_title_is_the_heading_over_all_others(
+    parser: DocumentParser, key: str, text: str, title: str
+) -> None:
+    assert (await parser.parse(raw(key, text))).title == title
+
+
+async def test_the_sites_name_behind_a_pages_heading_is_no_part_of_its_title(parser: DocumentParser) -> None:
+    page = "<title>Your first week | Intranet</title><h1>Your first week</h1><p>Bring a friend.</p>"
+    assert (await parser.parse(raw("week.html", page))).title == "Your first week"
