@@ -23,12 +23,18 @@ _NO_TITLE = re.compile(
 def title_of(*, key: str, given: str | None, own: str | None, found: list[Heading], syntax: str) -> str:
     """The best of what we have: the source's, the format's own, the first heading, the file's name."""
     heading = _heading(found)
-    if own and (_NO_TITLE.fullmatch(own.strip()) or (heading and own.strip().startswith(heading))):
-        own = None  # web pages put the site's name behind their heading
+    if own and (_NO_TITLE.fullmatch(own.strip()) or (heading and _with_site(own.strip(), heading))):
+        own = None
     for candidate in (given, own, heading):
         if candidate and (title := " ".join(candidate.split())):
             return title[:_LONGEST_TITLE]
     return _file_name(key, syntax)
+
+
+def _with_site(own: str, heading: str) -> bool:
+    """Whether a web page's title is its heading and, behind a sign, the name of the site."""
+    rest = own.removeprefix(heading).lstrip()
+    return rest != own and rest[:1] in {"", "|", "-", "–", "—", "·", "»", ":"}
 
 
 def _heading(found: list[Heading]) -> str | None:
