@@ -1,0 +1,331 @@
+"""The command line. Each command imports what it needs: a search must not wait for a scheduler."""
+
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from apps.exits import EXIT_CODES, ExitCode, code_of, ending, error_json, print_json, report
+from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+SETTINGS_FILE = "docweave.yaml"
+
+app = typer.Typer(
+    name="docweave",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, and with them secrets
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExit codes:\n" + EXIT_CODES,
+)
+
+Sources = Annotated[
+    list[str] | None, typer.Argument(metavar="SOURCE", help="Names from the settings; all if left out.")
+]
+Config = Annotated[
+    Path,
+    typer.Option("--config", "-c", metavar="FILE", envvar="DOCWEAVE_CONFIG", help="The YAML settings."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        typer.echo(f"docweave {metadata.version('docweave')}")
+        raise typer.Exit
+
+
+@app.callback()
+def docweave(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Keep a vector table of your documents true, and ask it.
+
+    \b
+    docweave init my-documents        write settings to begin with
+    docweave check                    do the sources, the store and the embedder answer?
+    docweave plan                     what would an ingest do, and cost?
+    docweave ingest                   bring the tables up to date
+    docweave search "how many days off do I have?"
+
+    Commands read docweave.yaml in the current folder, or what --config or DOCWEAVE_CONFIG names. `docweave
+    COMMAND --help` has examples.
+    """  # noqa: D301 - \b keeps the lines as they are
+
+
+@app.command()
+def ingest(
+    sources: Sources = None,
+    *,
+    config: Config = Path(SETTINGS_FILE),
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="Build the tables anew beside the live ones; switch when all is done."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the tables up to date with the documents.
+
+    Only what changed is read, embedded and paid for. A document that fails is reported and costs its
+    neighbours nothing; a source that fails does not stop the others. Runs as a Prefect flow: on the server
+    that PREFECT_API_URL names, or on one that is started for the time of the run.
+
+    \b
+    docweave ingest                   every source of docweave.yaml
+    docweave ingest handbook wiki     these two
+    docweave ingest --rebuild         after a change of the model
+    docweave ingest --json | jq '.sources[].failures'
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=as_json):
+        names = sources or []
+        _check_names(_settings(config), names)
+        if rebuild and names:
+            raise SettingsError("a rebuild covers every source: leave out the names, or leave out --rebuild")
+        from apps.watch import run_ingest
+
+        watch = run_ingest(config, names, rebuild=rebuild)
+        reports = [watch.reports[name] for name in watch.reports if name not in watch.errors]
+        if as_json:
+            errors = {name: error_json(error) for name, error in watch.errors.items()}
+            print_json({"sources": [one.as_json() for one in reports], "errors": errors})
+        else:
+            from apps.console import ingest_lines
+
+            _print(ingest_lines(reports))
+        _end(watch.errors, documents_failed=any(one.failures for one in reports))
+
+
+@app.command()
+def plan(sources: Sources = None, *, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> None:
+    """Show what an ingest would do and cost; pay and write nothing.
+
+    Documents that may have changed are read, parsed and counted, as an ingest would do it.
+
+    \b
+    docweave plan
+    docweave plan handbook --json | jq '.tokens'
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=as_json):
+        settings = _settings(config)
+        _check_names(settings, sources or [])
+        from apps import tables
+
+        plans, errors = asyncio.run(tables.plan(settings, sources or []))
+        if as_json:
+            print_json(
+                {
+                    "sources": [one.as_json() for one in plans],
+                    "errors": {name: error_json(error) for name, error in errors.items()},
+                    "tokens": sum(one.tokens for one in plans),
+                    "cost_usd": sum(one.cost_usd for one in plans),
+                }
+            )
+        else:
+            from apps.console import plan_lines
+
+            _print(plan_lines(plans))
+        _end(errors, documents_failed=any(one.failures for one in plans))
+
+
+@app.command()
+def search(  # noqa: PLR0913 - a command's options
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="A question, or words.")],
+    *,
+    config: Config = Path(SETTINGS_FILE),
+    mode: Annotated[
+        Literal["hybrid", "vector", "text"],
+        typer.Option(
+            "--mode",
+            "-m",
+            metavar="MODE",
+            help="hybrid: by meaning and words; vector: by meaning; text: by words.",
+        ),
+    ] = "hybrid",
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, max=1000, help="How many hits.")
+    ] = 5,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "-s", metavar="NAME", help="Only this source; may be repeated."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", "-w", metavar="KEY=VALUE", help="Only with this metadata; may be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the tables.
+
+    Values of --where are text, but for true, false and numbers; put quotes around one of these to mean the
+    text: --where 'year="2024"'.
+
+    \b
+    docweave search "how do I reset the Fern sensor?"
+    docweave search "parental leave" --mode text --limit 3
+    docweave search "notice period" --source handbook --where team=people
+    docweave search "notice period" --json | jq -r '.hits[].text'
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=as_json):
+        if not question.strip():
+            raise SettingsError("the question is empty")
+        settings = _settings(config)
+        from apps import hits as shown
+        from apps import tables
+        from pipeline.query import Mode, Question
+
+        chosen = tables.where_clause(source or [], where or [])
+        asked = Question(text=question, mode=Mode(mode), limit=limit, where=chosen)
+        hits = asyncio.run(tables.search(settings, asked))
+        if as_json:
+            found = [shown.as_json(rank, hit) for rank, hit in enumerate(hits, start=1)]
+            print_json({"question": question, "mode": mode, "hits": found})
+        elif hits:
+            width = min(shutil.get_terminal_size((80, 24)).columns, 100)
+            _print(shown.lines(hits, question, width=width))
+        else:
+            typer.echo("No hits.")
+
+
+@app.command()
+def status(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> None:
+    """Show what the tables hold, by source.
+
+    \b
+    docweave status
+    docweave status --json | jq '.not_ingested'
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=as_json):
+        settings = _settings(config)
+        from apps import tables
+
+        found = asyncio.run(tables.status(settings))
+        if as_json:
+            print_json(found.as_json())
+        else:
+            from apps.console import status_lines
+
+            _print(status_lines(found))
+
+
+@app.command()
+def check(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> None:
+    """Try the settings, the sources, the store and the embedder.
+
+    Says all that does not work at once. A paid embedder is asked one short question.
+
+    \b
+    docweave check
+    docweave check --config production.yaml --json
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=as_json):
+        _require(config)
+        from dataclasses import asdict
+
+        from apps.console import finding_lines
+        from config.check import check as check_all
+
+        findings = asyncio.run(check_all(config))
+        wrong = [finding for finding in findings if not finding.ok]
+        if as_json:
+            print_json({"ok": not wrong, "findings": [asdict(finding) for finding in findings]})
+        else:
+            _print(finding_lines(findings))
+        if wrong:
+            settings_wrong = any(finding.what == "settings" for finding in wrong)
+            raise typer.Exit(ExitCode.USAGE if settings_wrong else ExitCode.FAILED)
+
+
+@app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where; made if need be.", show_default=False)
+    ] = Path(),
+) -> None:
+    """Write a commented docweave.yaml to begin with.
+
+    It is about the documents of its own folder until you change it. A file that is there is not overwritten.
+
+    \b
+    docweave init                     in the current folder
+    docweave init my-documents
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=False):
+        path = folder / SETTINGS_FILE
+        shipped = resources.files("config")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                file.write((shipped / "starter.yaml").read_text("utf-8"))
+            # Where the file's first line tells editors to look.
+            schema = folder / ".docweave" / "schema.json"
+            schema.parent.mkdir(exist_ok=True)
+            schema.write_text((shipped / "schema.json").read_text("utf-8"), encoding="utf-8")
+        except FileExistsError:
+            raise SettingsError(f"{path} is there already; it is not overwritten") from None
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+        there = "" if folder == Path() else f"cd {folder} && "
+        _print([f"Wrote {path}. Look it over, then:", f"  {there}docweave check", "  docweave ingest"])
+
+
+def main() -> None:
+    """The command line's entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a letter shows another
+    app()
+
+
+def _require(config: Path) -> None:
+    if not config.is_file():
+        raise SettingsError(
+            f"no settings at {config}: write some with `docweave init`, or name a file with --config FILE "
+            "or the environment variable DOCWEAVE_CONFIG"
+        )
+
+
+def _settings(config: Path) -> Settings:
+    _require(config)
+    from config.load import load_settings
+
+    return load_settings(config)
+
+
+def _check_names(settings: Settings, names: Sequence[str]) -> None:
+    """Refuse unknown sources before anything heavy is imported."""
+    from config.build import connectors
+
+    connectors(settings, names)
+
+
+def _end(errors: dict[str, Exception], *, documents_failed: bool) -> None:
+    """Report the sources that failed, and end with the exit code of it all."""
+    for name, error in errors.items():
+        report(error, where=f"{name}: ")
+    if errors:
+        raise typer.Exit(max(code_of(error) for error in errors.values()))
+    if documents_failed:
+        raise typer.Exit(ExitCode.DOCUMENTS_FAILED)
+
+
+def _print(lines: Sequence[str]) -> None:
+    for line in lines:
+        typer.echo(line)

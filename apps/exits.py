@@ -1,0 +1,98 @@
+"""How a command ends: its exit code, and what it says when it does not end well."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+
+from apps.plain import printable
+from pipeline.errors import DocweaveError, SettingsError
+
+
+class ExitCode(IntEnum):
+    """What a program that calls the command line may rely on."""
+
+    DONE = 0
+    DOCUMENTS_FAILED = 1
+    USAGE = 2
+    FAILED = 3
+    INTERRUPTED = 130
+
+
+EXIT_CODES = """\
+0    done
+1    done, but some documents failed
+2    wrong usage, or settings that cannot be meant
+3    a source, a service or the store failed; other sources may have been ingested
+130  interrupted; what was committed stays"""
+"""As `--help` and docs/cli.md tell them."""
+
+INTERRUPTED = "Interrupted. What was committed stays, and is not paid for again."
+
+
+@contextmanager
+def ending(*, as_json: bool) -> Iterator[None]:
+    """Say what went wrong in the block, once and clearly, and end with its exit code.
+
+    With `as_json` the error is the one document on standard output as well. An error that is nobody's but
+    ours keeps its traceback.
+    """
+    try:
+        yield
+    except DocweaveError as error:
+        report(error)
+        if as_json:
+            print_json({"error": error_json(error)})
+        raise typer.Exit(code_of(error)) from None
+    except KeyboardInterrupt:
+        typer.echo(INTERRUPTED, err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read our output has enough of it (`docweave search … | head`).
+        sys.stderr.close()
+        raise typer.Exit(ExitCode.DONE) from None
+    except Exception as error:
+        if isinstance(error, typer.Exit | typer.BadParameter):
+            raise
+        report(error)
+        if as_json:
+            print_json({"error": error_json(error)})
+        raise typer.Exit(ExitCode.FAILED) from None
+
+
+def code_of(error: Exception) -> ExitCode:
+    """The exit code of a command that ended with this error."""
+    return ExitCode.USAGE if isinstance(error, SettingsError) else ExitCode.FAILED
+
+
+def report(error: Exception, where: str = "") -> None:
+    """Print an error to standard error: one block if it was foreseen, its traceback if not."""
+    if not isinstance(error, DocweaveError):
+        typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        typer.echo(f"{_head('error')} {where}this was not foreseen: the lines above say where", err=True)
+        return
+    first, *rest = str(error).splitlines() or [type(error).__name__]
+    typer.echo(f"{_head('error')} {where}{printable(first)}", err=True)
+    for line in rest:
+        typer.echo(f"       {printable(line)}", err=True)
+
+
+def error_json(error: Exception) -> dict[str, str]:
+    """An error for a program to read, spelled as a document's failure is."""
+    reason = str(error) if isinstance(error, DocweaveError) else "not foreseen: see standard error"
+    return {"error": type(error).__name__, "reason": reason}
+
+
+def print_json(value: object) -> None:
+    """Print the one document on standard output. ASCII, so that no terminal's encoding spoils it."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _head(word: str) -> str:
+    return typer.style(f"{word}:", fg="red", bold=True)

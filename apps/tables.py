@@ -1,0 +1,150 @@
+"""What the commands that only look ask of the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from tempfile import TemporaryDirectory
+from typing import NoReturn
+
+from config.build import build_embedder, build_pipeline, connectors, open_reader
+from config.settings import Settings
+from pipeline import query
+from pipeline.errors import DocweaveError, SettingsError, StoreRefused
+from pipeline.plan import SourcePlan
+from pipeline.query import Mode, Question
+from pipeline.records import EmbeddingSpace, Filter, Hit, JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the tables hold, beside what the settings name."""
+
+    uri: str
+    space: EmbeddingSpace | None
+    counts: Mapping[str, tuple[int, int]]
+    """Documents and chunks of each source that has any."""
+    configured: Sequence[str]
+
+    @property
+    def not_ingested(self) -> list[str]:
+        """Sources of the settings that the tables know nothing of."""
+        return [name for name in self.configured if name not in self.counts]
+
+    @property
+    def not_configured(self) -> list[str]:
+        """Sources of the tables that the settings do not name."""
+        return [name for name in self.counts if name not in self.configured]
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """All of it, for a program to read."""
+        return {
+            "store": self.uri,
+            "space": asdict(self.space) if self.space else None,
+            "sources": {
+                name: {"documents": documents, "chunks": chunks}
+                for name, (documents, chunks) in self.counts.items()
+            },
+            "not_ingested": [*self.not_ingested],
+            "not_configured": [*self.not_configured],
+        }
+
+
+async def status(settings: Settings) -> Status:
+    """What the tables hold.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    reader = await open_reader(settings)
+    return Status(
+        uri=settings.store.uri,
+        space=await reader.space(),
+        counts=await reader.counts(),
+        configured=list(settings.sources),
+    )
+
+
+async def plan(settings: Settings, names: Sequence[str]) -> tuple[list[SourcePlan], dict[str, Exception]]:
+    """What an ingest of the named sources, or of all, would do; and why sources could not be looked at.
+
+    Raises:
+        SettingsError: the embedder cannot be built.
+        StoreError: the tables cannot be read, or hold another space.
+    """
+    from pipeline.ingest import plan_source  # noqa: PLC0415 - brings parsers and splitters: not for a search
+
+    plans: list[SourcePlan] = []
+    errors: dict[str, Exception] = {}
+    async with _unchanged_store(settings) as unchanged, build_pipeline(unchanged) as pipeline:
+        for connector, metadata in connectors(settings, names):
+            try:
+                plans.append(await plan_source(connector, pipeline, metadata=metadata))
+            except DocweaveError as error:
+                errors[connector.source] = error
+    return plans, errors
+
+
+async def search(settings: Settings, question: Question) -> list[Hit]:
+    """The chunks that answer best, best first.
+
+    Raises:
+        SettingsError: neither the settings nor the tables know a source that the question names.
+        DocweaveError: as `pipeline.query.search`.
+    """
+    reader = await open_reader(settings)
+    if unknown := set(question.where.sources) - set(settings.sources):
+        known = {**settings.sources, **await reader.counts()}
+        if unknown := unknown - set(known):
+            raise SettingsError(f"no source is called {min(unknown)!r}; valid: {', '.join(known)}")
+    embedder = None if question.mode is Mode.TEXT else build_embedder(settings)
+    try:
+        hits = await query.search(reader, embedder, question)
+    finally:
+        if embedder:
+            await embedder.aclose()
+    if not hits and not await reader.counts():
+        raise StoreRefused("there is nothing to search yet: run `docweave ingest` first")
+    return hits
+
+
+def where_clause(sources: Sequence[str], conditions: Sequence[str]) -> Filter:
+    """The filter that the command line's words stand for.
+
+    Args:
+        sources: Names.
+        conditions: Each KEY=VALUE; the value is text, but for JSON's true, false, numbers and quoted text.
+
+    Raises:
+        SettingsError: a condition is none.
+    """
+    return Filter(sources=tuple(sources), metadata=dict(map(_condition, conditions)))
+
+
+def _condition(given: str) -> tuple[str, str | int | float | bool]:
+    key, separator, text = given.partition("=")
+    if not separator or not key.strip():
+        raise SettingsError(f"--where {given}: must be KEY=VALUE, as in --where team=people")
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+    except ValueError:
+        value = text
+    return key.strip(), value if isinstance(value, str | int | float) else text
+
+
+def _no_number(name: str) -> NoReturn:
+    """NaN and its like are words here."""
+    raise ValueError(name)
+
+
+@asynccontextmanager
+async def _unchanged_store(settings: Settings) -> AsyncIterator[Settings]:
+    """The settings; with a store that is thrown away where opening the real one would make its tables."""
+    if await (await open_reader(settings)).space():
+        yield settings
+        return
+    with TemporaryDirectory() as folder:
+        store = settings.store.model_copy(update={"uri": folder, "options": {}})
+        yield settings.model_copy(update={"store": store})

@@ -1,0 +1,171 @@
+"""The flow that brings the tables up to date: a task a source, one after the other.
+
+Sources take turns because each may use all that `embedding.concurrency` allows, and memory for one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import Task, flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run, task_run
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed, Failed
+
+from config.build import build_pipeline, connectors
+from config.load import load_settings
+from flows.progress import watcher
+from flows.summary import counts, number
+from flows.telling import telling
+from pipeline.errors import DocweaveError, Recovery, SettingsError
+from pipeline.ingest import ingest_source
+from pipeline.records import JsonValue
+
+RETRIES = 2
+RETRY_DELAYS = [10.0, 60.0]
+"""Seconds. The outer ring: each request has been retried by then, for minutes."""
+
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+"""What stands before the host in an address."""
+
+
+async def run_here(config: str, sources: list[str] | None, *, rebuild: bool) -> str | None:
+    """Run the flow in this process.
+
+    Returns:
+        Why it failed; None if it did not.
+
+    Raises:
+        DocweaveError: the scheduler's server does not answer, or did not start.
+    """
+    run = cast("Awaitable[State[Any]]", ingest(config, sources, rebuild, return_state=True))
+    try:
+        state = await run
+    except Exception as error:  # the flow's own errors are in its state: this is Prefect's
+        server = PREFECT_API_URL.value() or "the server that is started for the time of a run"
+        reason = f"at {server}: {error}".partition("\n")[0]
+        raise DocweaveError(f"Prefect could not run the flow {_CREDENTIALS.sub('//', reason)}") from error
+    return None if state.is_completed() else str(state.message)
+
+
+def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether what a task failed of may pass: only then is it worth another try."""
+    error = state.data
+    return isinstance(error, DocweaveError) and error.recovery is Recovery.RETRY
+
+
+def _flow_run_name() -> str:
+    parameters = flow_run.parameters
+    try:
+        names = source_names(str(parameters["config"]), parameters.get("sources"))
+    except DocweaveError:
+        names = parameters.get("sources") or []
+    return f"{'rebuild' if parameters.get('rebuild') else 'ingest'} {', '.join(names)}".strip()[:200]
+
+
+def source_names(config: str, sources: list[str] | None, *, rebuild: bool = False) -> list[str]:
+    """The sources that a run is about: those named, or all.
+
+    Raises:
+        SettingsError: the settings cannot be meant, a name is none of theirs, or a rebuild names sources.
+    """
+    if rebuild and sources:
+        raise SettingsError("a rebuild covers every source: leave out the names, or do not rebuild")
+    chosen = connectors(load_settings(Path(config)), sources or ())
+    return [connector.source for connector, _ in chosen]
+
+
+@flow(name="ingest", flow_run_name=_flow_run_name, persist_result=False, retries=0)
+async def ingest(config: str, sources: list[str] | None = None, rebuild: bool = False) -> State[Any]:  # noqa: FBT001, FBT002 - a deployment's parameters
+    """Bring the tables up to date with the documents, source by source.
+
+    A source that fails does not stop the others; the run ends failed after all have run, and its message
+    says which and why. A document that fails is reported, and the run does not fail by it.
+
+    Args:
+        config: The path of the YAML settings.
+        sources: Names from the settings. Left out: all of them.
+        rebuild: Build the tables anew beside the live ones, and let them take their place when every source
+            has been ingested.
+    """
+    try:
+        names = source_names(config, sources, rebuild=rebuild)
+    except SettingsError as error:
+        return Failed(message=f"SettingsError: {error}")
+    failed: dict[str, Exception] = {}
+    for name in names:
+        try:
+            await one_source(config, name, rebuild)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it does not stop the other sources
+            failed[name] = error
+    if failed:
+        reasons = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
+        return Failed(message=f"{len(failed)} of {number(len(names), 'source')} failed: {reasons}")
+    if rebuild:
+        await publish(config)
+    return Completed(message=f"{number(len(names), 'source')} ingested")
+
+
+@task(
+    name="ingest source",
+    task_run_name="{source}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_condition_fn=may_pass,
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+async def one_source(config: str, source: str, rebuild: bool) -> dict[str, JsonValue]:  # noqa: FBT001 - as the flow's
+    """Ingest one source.
+
+    Returns:
+        Its report as plain values, with the first failures only.
+
+    Raises:
+        DocweaveError: as `ingest_source`. Tried again only if it may pass.
+    """
+    logger, watching = get_run_logger(), watcher.get()
+    logger.info("%s: listing", source)
+    try:
+        async with telling(source, logger, watching) as teller:
+            settings = load_settings(Path(config))
+            [(connector, metadata)] = connectors(settings, [source])
+            async with build_pipeline(settings, rebuild=rebuild) as pipeline:
+                report = await ingest_source(connector, pipeline, metadata=metadata, observe=teller.observe)
+    except Exception as error:
+        watching.failed(source, error, again_in=_again_in(error))
+        raise
+    watching.ended(report)
+    return counts(report)
+
+
+@task(
+    name="publish",
+    task_run_name="publish",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_condition_fn=may_pass,
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+async def publish(config: str) -> None:
+    """Let the tables that were built anew take the place of the live ones.
+
+    Raises:
+        StoreError: they could not; the live ones are as they were.
+    """
+    async with build_pipeline(load_settings(Path(config)), rebuild=True) as pipeline:
+        await pipeline.store.publish()
+    get_run_logger().info("the new tables are live")
+
+
+def _again_in(error: Exception) -> float | None:
+    """Seconds until the task is tried again; None if it is not."""
+    passing = isinstance(error, DocweaveError) and error.recovery is Recovery.RETRY
+    tried = task_run.run_count or 1
+    return RETRY_DELAYS[tried - 1] if passing and tried <= RETRIES else None

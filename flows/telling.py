@@ -1,0 +1,130 @@
+"""What the scheduler shows of a source while it is ingested, and when it has ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+from uuid import UUID
+
+import anyio
+from prefect.artifacts import (
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    aupdate_progress_artifact,
+)
+
+from flows import summary
+from flows.progress import Watcher
+from pipeline.report import SourceReport
+
+Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
+Value = TypeVar("Value")
+
+TICK_SECONDS = 1.0
+"""How often the progress artifact may be updated."""
+LOG_SECONDS = 10.0
+"""How often progress is logged."""
+
+
+def artifact_key(source: str) -> str:
+    """The key of the source's artifacts: Prefect allows lowercase letters, digits and dashes."""
+    return f"ingest-{source.replace('_', '-')}"
+
+
+@asynccontextmanager
+async def telling(source: str, logger: Logger, watcher: Watcher) -> AsyncIterator[Teller]:
+    """Tell the scheduler and the watcher of all that the teller observes, until the block ends.
+
+    What the block raises is told too, and raised again as it was.
+    """
+    teller = Teller(report=SourceReport(source=source), logger=logger, watcher=watcher)
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(teller.keep_up)
+        try:
+            yield teller
+        except Exception as error:  # noqa: BLE001 - carried past the task group, which would wrap it
+            failure = error
+        tasks.cancel_scope.cancel()
+    await teller.conclude(failure)
+    if failure:
+        raise failure
+
+
+@dataclass(slots=True, kw_only=True)
+class Teller:
+    """Keeps the latest report of one source, and says from time to time what is in it."""
+
+    report: SourceReport
+    logger: Logger
+    watcher: Watcher
+    _artifact: UUID | None = None
+    _warned: int = 0
+    """Failed documents that have been logged."""
+    _logged: float = field(default_factory=time.monotonic)
+
+    def observe(self, report: SourceReport) -> None:
+        """Take the source's report as it grows."""
+        self.report = report
+        self.watcher.progressed(report)
+
+    async def keep_up(self) -> None:
+        """Bring the progress artifact and the logs up to date, again and again."""
+        told = -1
+        while True:
+            if told != self.report.done:
+                told = self.report.done
+                await self._show_progress()
+            self._warn()
+            if time.monotonic() - self._logged >= LOG_SECONDS:
+                self._logged = time.monotonic()
+                self.logger.info("%s: %s", self.report.source, summary.progress(self.report))
+            await anyio.sleep(TICK_SECONDS)
+
+    async def conclude(self, failure: Exception | None) -> None:
+        """Say how it ended: in the logs, and in an artifact that stays."""
+        report = self.report
+        self._warn()
+        if failure:
+            self.logger.error("%s: %s: %s", report.source, type(failure).__name__, failure)
+        else:
+            self.logger.info("   ".join(summary.columns(report)))
+        await self._show_progress(whole=failure is None)
+        await self._kept(
+            acreate_markdown_artifact(
+                markdown=summary.markdown(report, failure),
+                key=artifact_key(report.source),
+                description=f"{type(failure).__name__}" if failure else summary.outcome(report),
+            )
+        )
+
+    async def _show_progress(self, *, whole: bool = False) -> None:
+        report = self.report
+        percent = 100.0 if whole else 100 * report.done / max(1, report.owed)
+        description = f"{report.source}: {summary.progress(report)}"
+        if self._artifact is None:
+            key = f"{artifact_key(report.source)}-progress"
+            self._artifact = await self._kept(acreate_progress_artifact(percent, key, description))
+        else:
+            await self._kept(aupdate_progress_artifact(self._artifact, percent, description))
+
+    def _warn(self) -> None:
+        """Log the documents that have failed since the last time."""
+        failures = self.report.failures[self._warned : summary.SHOWN_FAILURES]
+        for failure in failures:
+            self.logger.warning(
+                "%s: %s: %s: %s", self.report.source, failure.key, failure.error, failure.reason
+            )
+        self._warned += len(failures)
+
+    async def _kept(self, showing: Awaitable[Value]) -> Value | None:
+        """Wait for what is only shown: an ingest does not end because its server will not show it."""
+        try:
+            return await showing
+        except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises
+            self.logger.warning("an artifact could not be written: %s", type(error).__name__)
+            return None

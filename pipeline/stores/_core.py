@@ -1,0 +1,168 @@
+"""LanceDB's compiled core by itself, without the Python package around it.
+
+`import lancedb` takes seconds, for much that a search has no use for (its cloud client, pydantic models,
+embedding functions). The package's own extension module does all that reading needs in a tenth of that.
+What is used of it is written down here as protocols, and looked for when it is loaded. See docs/adr/0002.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline.errors import StoreRefused
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PACKAGE = "lancedb"
+CORE = "lancedb._lancedb"
+
+
+class CoreRows(Protocol):
+    """What a query gives, a batch at a time."""
+
+    schema: pa.Schema
+
+    def __aiter__(self) -> AsyncIterator[pa.RecordBatch]: ...
+
+
+class CoreQuery(Protocol):
+    """A query as it is put together; each call but the last changes it in place."""
+
+    def where(self, predicate: str) -> object:
+        """Keep the rows for which this SQL holds, before anything is ranked."""
+
+    def limit(self, limit: int) -> object:
+        """Give at most so many rows."""
+
+    def select_columns(self, columns: list[str]) -> object:
+        """Give these columns."""
+
+    async def execute(self) -> CoreRows:
+        """The rows."""
+
+
+class CoreVectorQuery(CoreQuery, Protocol):
+    """A query whose rows are ranked by distance."""
+
+    def distance_type(self, distance_type: str) -> object:
+        """Rank by this distance."""
+
+
+class CorePlainQuery(CoreQuery, Protocol):
+    """A query whose rows come in no order."""
+
+    def nearest_to(self, vector: pa.Array) -> CoreVectorQuery:
+        """Rank by the distance from this vector."""
+
+    def nearest_to_text(self, query: dict[str, object]) -> CoreQuery:
+        """Rank by BM25."""
+
+
+class CoreTable(Protocol):
+    """An open table."""
+
+    async def schema(self) -> pa.Schema:
+        """Its columns, and the metadata that is pinned to them."""
+
+    def query(self) -> CorePlainQuery:
+        """A new query of all rows."""
+
+
+class CoreConnection(Protocol):
+    """A database."""
+
+    async def open_table(self, name: str) -> CoreTable:
+        """A table that is there; ValueError where it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchQuery:
+    """Words to be found in one column. The core reads it by the names of its class and attributes."""
+
+    query: str
+    column: str
+    boost: float = 1.0
+    fuzziness: int = 0
+    max_expansions: int = 50
+    operator: str = "OR"
+    prefix_length: int = 0
+    document_granularity: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BooleanQuery:
+    """Several queries whose scores are added. The core reads it by the names of its class and attributes."""
+
+    queries: list[tuple[str, MatchQuery]]
+
+
+async def connect(uri: str, options: Mapping[str, str], session: object = None) -> CoreConnection:
+    """Open a database whose every read sees the last commit.
+
+    `session` is the core's own: the caches that connections share.
+
+    Raises:
+        StoreRefused: the installed lancedb is not built as this module expects.
+    """
+    connection: CoreConnection = await load_core().connect(
+        uri,
+        read_consistency_interval=0.0,  # seconds: look for a newer version at every read
+        storage_options=dict(options),
+        session=session,
+    )
+    return connection
+
+
+def load_core() -> ModuleType:
+    """The extension module, loaded once. A later `import lancedb` finds and shares it.
+
+    Raises:
+        StoreRefused: the installed lancedb is not built as this module expects.
+    """
+    if loaded := sys.modules.get(CORE):
+        return loaded
+    package = PathFinder.find_spec(PACKAGE)
+    if package is None:
+        raise StoreRefused("the package lancedb is not installed: run ./scripts/setup")
+    spec = PathFinder.find_spec(CORE, package.submodule_search_locations)
+    if spec is None or spec.loader is None:
+        raise _other_shape(f"it has no module {CORE}")
+    core = importlib.util.module_from_spec(spec)
+    sys.modules[CORE] = core
+    try:
+        spec.loader.exec_module(core)
+    except ImportError as error:
+        del sys.modules[CORE]
+        raise _other_shape(str(error)) from error
+    if missing := _missing(core):
+        del sys.modules[CORE]
+        raise _other_shape(f"{CORE} lacks {', '.join(missing)}")
+    return core
+
+
+def _missing(core: ModuleType) -> list[str]:
+    """What is used and not there: a change shows here, and not in the middle of a search."""
+    wanted = {
+        "Connection": ("open_table",),
+        "Table": ("schema", "query"),
+        "Query": ("where", "limit", "select_columns", "execute", "nearest_to", "nearest_to_text"),
+        "VectorQuery": ("where", "limit", "select_columns", "execute", "distance_type"),
+        "FTSQuery": ("where", "limit", "select_columns", "execute"),
+    }
+    parts = [(name, part) for name, parts in wanted.items() for part in parts]
+    missing = [f"{name}.{part}" for name, part in parts if not hasattr(getattr(core, name, None), part)]
+    return missing if hasattr(core, "connect") else ["connect", *missing]
+
+
+def _other_shape(what: str) -> StoreRefused:
+    return StoreRefused(
+        f"the installed lancedb is not built as Docweave expects: {what}. "
+        "Install the version that requirements.lock names (lancedb>=0.40,<0.41)"
+    )

@@ -1,0 +1,74 @@
+"""SQL for LanceDB's filters. Names and values are data: they cannot end the literal that holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TypeAlias
+
+from pipeline.errors import StoreRefused
+from pipeline.records import Filter
+
+FilterValue: TypeAlias = str | int | float | bool
+
+LITERALS = 2_000
+"""How many values one predicate may list; more are asked for in turns."""
+LARGEST_SPELLED_OUT = 1e16
+"""From here on, a float is written with an exponent."""
+
+
+def literal(text: str) -> str:
+    """A string: single-quoted, quotes doubled. Nothing else has a meaning inside."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def among(column: str, values: Iterable[str]) -> str:
+    """The column holds one of these."""
+    return f"{column} IN ({', '.join(literal(value) for value in values)})"
+
+
+def documents(keys: Iterable[tuple[str, str]]) -> str:
+    """The rows of these documents, each given by source and key."""
+    by_source: dict[str, list[str]] = {}
+    for source, key in keys:
+        by_source.setdefault(source, []).append(key)
+    return " OR ".join(
+        f"(source = {literal(source)} AND {among('key', keys)})" for source, keys in by_source.items()
+    )
+
+
+def in_turns(values: Sequence[str]) -> Iterable[Sequence[str]]:
+    """The values, not too many at a time."""
+    return (values[start : start + LITERALS] for start in range(0, len(values), LITERALS))
+
+
+def matching(where: Filter) -> str | None:
+    """The rows that a search may see; None for all."""
+    parts = [among("source", where.sources)] if where.sources else []
+    parts += [_holds(name, value) for name, value in where.metadata.items()]
+    return " AND ".join(parts) or None
+
+
+def _holds(name: str, value: FilterValue) -> str:
+    """A top-level metadata value, compared as the JSON text that it is stored as.
+
+    `json_get_int` and its like convert what they find, and fail the whole query where they cannot: "team"
+    may be a string in one document and a number in the next.
+    """
+    if not name:
+        raise StoreRefused("a metadata filter needs a name: LanceDB cannot look up an empty one")
+    path = "$." + json.dumps(name, ensure_ascii=False)
+    return among(f"json_extract(metadata, {literal(path)})", _spellings(value))
+
+
+def _spellings(value: FilterValue) -> list[str]:
+    """How the value may stand in JSON: 3 and 3.0 are equal, and 1e-05 is written 1e-5 or 0.00001."""
+    if isinstance(value, str | bool):
+        return [json.dumps(value, ensure_ascii=False)]
+    spellings = {repr(value).replace("e-0", "e-")}
+    if 0 < abs(value) < 1:
+        spellings.add(format(Decimal(repr(value)), "f"))
+    if abs(value) < LARGEST_SPELLED_OUT and value == int(value):
+        spellings |= {str(int(value)), repr(float(value)), repr(-0.0 if not value else float(value))}
+    return sorted(spellings)

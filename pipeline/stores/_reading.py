@@ -1,0 +1,128 @@
+"""Reading the tables of a LanceDB database: what its reader and its store have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import StoreRefused
+from pipeline.records import EmbeddingSpace, Filter, Hit, Vector
+from pipeline.stores import _core, _predicates, _rows
+from pipeline.stores._place import Place
+from pipeline.stores._schema import TEXT_COLUMNS, Names, pinned_space
+
+
+class LanceTables:
+    """Reads two tables, by name. Every call sees what the last commit wrote."""
+
+    def __init__(self, place: Place, connection: _core.CoreConnection, names: Names) -> None:
+        self._place = place
+        self._connection = connection
+        self._names = names
+        self._tables: dict[str, _core.CoreTable] = {}
+
+    async def space(self) -> EmbeddingSpace | None:
+        """The space that is pinned to the stored vectors; None while there is no table.
+
+        Raises:
+            StoreError: as `open`, or the table is not one of ours.
+        """
+        return await self._pinned(self._names.chunks)
+
+    async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
+        """The chunks whose vectors are nearest by cosine, best first. Exact: every vector is compared.
+
+        A chunk whose vector is zero has no direction, and is near to nothing.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        table = await self._table(self._names.chunks)
+        if table is None:
+            return []
+        with self._place.during("search by vector"):
+            query = table.query().nearest_to(pa.array(np.asarray(vector).astype(np.float16)))
+            query.distance_type("cosine")
+            rows = await _ranked(query, limit, where, "_distance")
+        # Rounding may leave a distance of a few parts in ten million below zero.
+        return _rows.hits(rows, [min(1.0, 1.0 - distance) for distance in rows["_distance"].to_pylist()])
+
+    async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
+        """The chunks that hold words of `text`, in their text or the headings above it, best first by BM25.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        table = await self._table(self._names.chunks)
+        if table is None or not text.strip():
+            return []
+        words = text.encode("utf-8", "replace").decode()
+        columns = [("SHOULD", _core.MatchQuery(query=words, column=column)) for column in TEXT_COLUMNS]
+        with self._place.during("search by words"):
+            query = table.query().nearest_to_text({"query": _core.BooleanQuery(queries=columns)})
+            rows = await _ranked(query, limit, where, "_score")
+        return _rows.hits(rows, rows["_score"].to_pylist())
+
+    async def counts(self) -> Mapping[str, tuple[int, int]]:
+        """Documents and chunks of each source that has any.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        if await self._table(self._names.documents) is None:
+            return {}
+        rows = await self._select(self._names.documents, ["source", "chunk_count"])
+        grouped = rows.group_by("source").aggregate([([], "count_all"), ("chunk_count", "sum")])
+        return {
+            row["source"]: (row["count_all"], row["chunk_count_sum"])
+            for row in sorted(grouped.to_pylist(), key=lambda row: row["source"])
+        }
+
+    async def _pinned(self, name: str) -> EmbeddingSpace | None:
+        table = await self._table(name)
+        if table is None:
+            return None
+        with self._place.during("read the tables' schema"):
+            schema = await table.schema()
+        return pinned_space(schema, f"{self._place}/{name}")
+
+    async def _select(self, name: str, columns: list[str], where: str | None = None) -> pa.Table:
+        """These columns of the rows for which `where` holds."""
+        table = await self._table(name)
+        if table is None:
+            raise StoreRefused(f"{self._place} has no table {name}: run `docweave ingest` first")
+        with self._place.during(f"read {name}"):
+            query = table.query()
+            query.select_columns(columns)
+            if where:
+                query.where(where)
+            return await _collected(query)
+
+    async def _table(self, name: str) -> _core.CoreTable | None:
+        """A table that follows every commit; None where there is none yet."""
+        if name not in self._tables:
+            with self._place.during(f"open the table {name}"):
+                try:
+                    self._tables[name] = await self._connection.open_table(name)
+                except ValueError as error:
+                    if "was not found" not in str(error):
+                        raise
+                    return None
+        return self._tables[name]
+
+
+async def _ranked(query: _core.CoreQuery, limit: int, where: Filter, rank: str) -> pa.Table:
+    """The best rows, with the column that they were ranked by: Lance warns where it is left out."""
+    predicate = _predicates.matching(where)
+    if predicate:
+        query.where(predicate)
+    query.limit(limit)
+    query.select_columns([*_rows.HIT_COLUMNS, rank])
+    return await _collected(query)
+
+
+async def _collected(query: _core.CoreQuery) -> pa.Table:
+    stream = await query.execute()
+    return pa.Table.from_batches([batch async for batch in stream], schema=stream.schema)

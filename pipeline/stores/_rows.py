@@ -1,0 +1,211 @@
+"""Documents to rows, and rows to records. Column by column: no Python object stands for a vector's number."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.records import (
+    DocumentState,
+    Embedded,
+    EmbeddingSpace,
+    Hit,
+    JsonValue,
+    Metadata,
+    Prepared,
+    Vectors,
+)
+from pipeline.stores._schema import chunks_schema, documents_schema
+
+HIT_COLUMNS = [
+    "source",
+    "key",
+    "ordinal",
+    "text",
+    "title",
+    "heading_path",
+    "page",
+    "start",
+    "end",
+    "url",
+    "metadata",
+]
+STATE_COLUMNS = ["source", "key", "version", "recipe", "content_key", "group_keys", "row_key"]
+VECTOR_COLUMNS = ["source", "key", "ordinal", "group_key", "group_ordinal", "vector"]
+
+
+def chunk_rows(documents: Sequence[Embedded], space: EmbeddingSpace) -> pa.Table:
+    """A row for each chunk of these documents."""
+    chunks = [
+        (document.prepared, chunk, key, number)
+        for document in documents
+        for number, (group, key) in enumerate(
+            zip(document.prepared.groups, document.prepared.state.group_keys, strict=True)
+        )
+        for chunk in group.chunks
+    ]
+    metadata = {id(document): _json(document.prepared.metadata) for document in documents}
+    of_chunk = [metadata[id(d)] for d in documents for group in d.prepared.groups for _ in group.chunks]
+    schema = chunks_schema(space)
+    columns: dict[str, Sequence[object] | pa.Array] = {
+        "id": [f"{_id(d.state)}#{c.ordinal}" for d, c, _, _ in chunks],
+        "source": [d.state.source for d, _, _, _ in chunks],
+        "key": [d.state.key for d, _, _, _ in chunks],
+        "ordinal": [c.ordinal for _, c, _, _ in chunks],
+        "text": [_well_formed(c.text) for _, c, _, _ in chunks],
+        "vector": _vector_column(documents, space),
+        "title": [_well_formed(d.title) for d, _, _, _ in chunks],
+        "heading_path": [[_well_formed(h) for h in c.heading_path] for _, c, _, _ in chunks],
+        "headings": [_well_formed(_headings(d.title, c.heading_path)) for d, c, _, _ in chunks],
+        "page": [c.page for _, c, _, _ in chunks],
+        "start": [c.start for _, c, _, _ in chunks],
+        "end": [c.end for _, c, _, _ in chunks],
+        "tokens": [c.tokens for _, c, _, _ in chunks],
+        "url": [d.url and _well_formed(d.url) for d, _, _, _ in chunks],
+        "media_type": [d.media_type for d, _, _, _ in chunks],
+        "metadata": of_chunk,
+        "group_key": [key for _, _, key, _ in chunks],
+        "group_ordinal": [number for _, _, _, number in chunks],
+    }
+    return _table(columns, schema)
+
+
+def document_rows(documents: Sequence[Prepared], space: EmbeddingSpace) -> pa.Table:
+    """A row for each of these documents."""
+    schema = documents_schema(space)
+    now = datetime.now(UTC)
+    columns: dict[str, Sequence[object] | pa.Array] = {
+        **_marks([d.state for d in documents]),
+        "title": [_well_formed(d.title) for d in documents],
+        "url": [d.url and _well_formed(d.url) for d in documents],
+        "media_type": [d.media_type for d in documents],
+        "metadata": [_json(d.metadata) for d in documents],
+        "chunk_count": [sum(len(group.chunks) for group in d.groups) for d in documents],
+        "tokens": [sum(group.tokens for group in d.groups) for d in documents],
+        "updated_at": [now for _ in documents],
+    }
+    return _table(columns, schema)
+
+
+def state_rows(states: Sequence[DocumentState], space: EmbeddingSpace) -> pa.Table:
+    """The columns of the documents table that hold the marks, and no other."""
+    columns = _marks(states)
+    whole = documents_schema(space)
+    return _table(columns, pa.schema([whole.field(name) for name in columns]))
+
+
+def hits(rows: pa.Table, scores: Iterable[float]) -> list[Hit]:
+    """A hit for each row of `HIT_COLUMNS`."""
+    return [
+        Hit(
+            score=score,
+            heading_path=tuple(row.pop("heading_path") or ()),
+            metadata=json.loads(row.pop("metadata") or "{}"),
+            **row,
+        )
+        for row, score in zip(rows.select(HIT_COLUMNS).to_pylist(), scores, strict=True)
+    ]
+
+
+def states(rows: pa.Table) -> Iterator[DocumentState]:
+    """A state for each row of `STATE_COLUMNS`."""
+    for row in rows.to_pylist():
+        yield DocumentState(group_keys=tuple(row.pop("group_keys") or ()), **row)
+
+
+def vectors(rows: pa.Table) -> dict[str, Vectors]:
+    """The vectors of each group among rows of `VECTOR_COLUMNS`, in the order of their chunks.
+
+    A group may stand in several documents, and several times in one: one of them is taken, whole.
+    """
+    places = zip(*(rows[name].to_pylist() for name in VECTOR_COLUMNS[:5]), strict=True)
+    groups: dict[tuple[str, str, str, int], list[tuple[int, int]]] = {}
+    for row, (source, key, ordinal, group_key, number) in enumerate(places):
+        groups.setdefault((group_key, source, key, number), []).append((ordinal, row))
+    codes = _codes(rows["vector"])
+    found: dict[str, Vectors] = {}
+    for (group_key, *_), chunks in groups.items():
+        chunks.sort()
+        whole = chunks[-1][0] - chunks[0][0] + 1 == len(chunks)
+        if whole and group_key not in found:
+            found[group_key] = codes[[row for _, row in chunks]]
+    return found
+
+
+def _codes(column: pa.ChunkedArray) -> Vectors:
+    """float16 holds every int8 exactly, so this gives back what was stored."""
+    parts = [part.flatten().to_numpy(zero_copy_only=False) for part in column.chunks]
+    flat = np.concatenate(parts) if parts else np.empty(0, dtype=np.float16)
+    return flat.astype(np.int8).reshape(-1, column.type.list_size)
+
+
+def _vector_column(documents: Sequence[Embedded], space: EmbeddingSpace) -> pa.Array:
+    arrays = [vectors for document in documents for vectors in document.vectors]
+    codes = np.concatenate(arrays) if arrays else np.empty((0, space.dimensions), dtype=np.int8)
+    flat = pa.array(codes.astype(np.float16).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, space.dimensions)
+
+
+def _marks(states: Sequence[DocumentState]) -> dict[str, Sequence[object] | pa.Array]:
+    return {
+        "id": [_id(state) for state in states],
+        "source": [state.source for state in states],
+        "key": [state.key for state in states],
+        "version": [state.version for state in states],
+        "recipe": [state.recipe for state in states],
+        "content_key": [state.content_key for state in states],
+        "group_keys": [list(state.group_keys) for state in states],
+        "row_key": [state.row_key for state in states],
+    }
+
+
+def _id(state: DocumentState) -> str:
+    return f"{state.source}/{state.key}"
+
+
+def _headings(title: str, path: tuple[str, ...]) -> str:
+    """What stands above a chunk, for full-text search: each line once."""
+    return "\n".join(dict.fromkeys([title, *path]))
+
+
+def _table(columns: dict[str, Sequence[object] | pa.Array], schema: pa.Schema) -> pa.Table:
+    arrays = [_array(columns[field.name], field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _array(values: Sequence[object] | pa.Array, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
+    return pa.array(values, kind)
+
+
+def _well_formed(text: str) -> str:
+    """Lone surrogates stand in no UTF-8: U+FFFD takes their place."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _json(metadata: Metadata) -> str:
+    try:
+        text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
+    except ValueError:  # JSON knows no NaN and no infinity
+        text = json.dumps(_finite(dict(metadata)), ensure_ascii=False)
+    return _well_formed(text)
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list) else value

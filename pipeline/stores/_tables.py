@@ -1,0 +1,196 @@
+"""Making, opening and exchanging the tables of a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from pipeline.errors import SpaceMismatch, StoreError, StoreRefused
+from pipeline.records import EmbeddingSpace
+from pipeline.stores._place import Place
+from pipeline.stores._schema import (
+    LIVE,
+    STAGED,
+    TEXT_COLUMNS,
+    Names,
+    chunks_schema,
+    documents_schema,
+    pinned_space,
+)
+
+if TYPE_CHECKING:
+    from lancedb import AsyncConnection, AsyncTable
+
+ATTEMPTS = 5
+"""How often making a table or an index is tried while others make it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The tables of one database, for writing."""
+
+    place: Place
+    database: AsyncConnection
+    space: EmbeddingSpace
+
+    async def choose(self, *, rebuild: bool) -> Names:
+        """The tables that a store of this space writes to; made where they are not there.
+
+        Raises:
+            SpaceMismatch: the live tables hold another space, and are not to be rebuilt.
+            StoreRefused: a switch was stopped half-way, or the tables are not ours.
+        """
+        chunks, documents = [await self.pinned(name) for name in (LIVE.chunks, LIVE.documents)]
+        if {chunks, documents} <= {self.space, None}:
+            if chunks and documents:
+                await self._drop_published()
+            await self.make(LIVE)
+            return LIVE
+        if rebuild:
+            for name in (STAGED.chunks, STAGED.documents):
+                if await self.pinned(name) not in (self.space, None):
+                    await self.drop(name)
+            await self.make(STAGED)
+            return STAGED
+        if chunks and documents and chunks != documents:
+            raise StoreRefused(
+                f"{self.place}: a rebuild was stopped while it took the live tables' place: "
+                f"{LIVE.chunks} holds {chunks}, and {LIVE.documents} still tells of {documents}. "
+                "Run `docweave ingest --rebuild` to complete it: nothing is paid for again"
+            )
+        raise SpaceMismatch(
+            f"{self.place} holds vectors of {chunks or documents}, and the settings ask for {self.space}; "
+            "these cannot be compared. Go back to the model that the tables were made with, choose another "
+            "store.uri, or build the tables anew with `docweave ingest --rebuild`"
+        )
+
+    async def pinned(self, name: str) -> EmbeddingSpace | None:
+        """The space of a table's vectors; None where there is no such table."""
+        table = await self.find(name)
+        return None if table is None else await self._space_of(table)
+
+    async def find(self, name: str) -> AsyncTable | None:
+        """A fresh handle of a table; None where there is none."""
+        with self.place.during(f"open the table {name}"):
+            try:
+                return await self.database.open_table(name)
+            except ValueError as error:
+                if "was not found" not in str(error):
+                    raise
+                return None
+
+    async def get(self, name: str) -> AsyncTable:
+        """A fresh handle of a table that is there, for writing.
+
+        Raises:
+            StoreRefused: somebody took it away.
+            SpaceMismatch: somebody put one of another space in its place.
+        """
+        table = await self.find(name)
+        if table is None:
+            raise StoreRefused(f"{self.place} has no table {name} any more: run `docweave ingest` again")
+        space = await self._space_of(table)
+        if space != self.space:
+            raise SpaceMismatch(
+                f"{self.place}: {name} was rebuilt by somebody else while this ran: "
+                f"it holds vectors of {space} now, and no more of {self.space}"
+            )
+        return table
+
+    async def make(self, names: Names) -> None:
+        """Both tables and the full-text indexes, where they are not there; others may be at it too."""
+        await self._make(names.chunks, chunks_schema(self.space))
+        await self._make(names.documents, documents_schema(self.space))
+        await self.index_text(names.chunks)
+
+    async def index_text(self, name: str) -> None:
+        """The full-text indexes. An empty table has them too, so that new rows are found at once.
+
+        ICU finds the words of every script, Chinese, Japanese and Korean among them; stems are English, and
+        do no harm elsewhere; stop words stay, for they are words in some other language.
+        """
+        from lancedb.index import FTS  # noqa: PLC0415 - as `LanceStore.open`
+
+        for attempt in range(ATTEMPTS):
+            table = await self.get(name)
+            with self.place.during(f"read the indexes of {name}"):
+                there = {column for index in await table.list_indices() for column in index.columns}
+            missing = [column for column in TEXT_COLUMNS if column not in there]
+            if not missing:
+                return
+            try:
+                with self.place.during(f"index {missing[0]} of {name}"):
+                    await table.create_index(
+                        missing[0],
+                        config=FTS(base_tokenizer="icu/split", remove_stop_words=False),
+                        replace=False,
+                    )
+            except StoreError:  # another process made it in the meantime
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(0.05 * (attempt + 1))
+
+    async def publish(self) -> None:
+        """Make the staged tables the live ones: one commit each, then drop them.
+
+        A crash in between leaves them whole: to publish again completes it.
+        """
+        for live, staged in ((LIVE.chunks, STAGED.chunks), (LIVE.documents, STAGED.documents)):
+            await self._overwrite(live, await self.get(staged))
+            if live == LIVE.chunks:
+                await self.index_text(live)
+        await self._drop_published()
+
+    async def drop(self, name: str) -> None:
+        """Drop a table, if it is there."""
+        with self.place.during(f"drop the table {name}"):
+            await self.database.drop_table(name, ignore_missing=True)
+
+    async def _space_of(self, table: AsyncTable) -> EmbeddingSpace:
+        with self.place.during(f"read the schema of {table.name}"):
+            schema = await table.schema()
+        return pinned_space(schema, f"{self.place}/{table.name}")
+
+    async def _drop_published(self) -> None:
+        """Drop staged tables that have become the live ones: documents first, so that chunks never lack."""
+        for name in (STAGED.documents, STAGED.chunks):
+            if await self.pinned(name) == self.space:
+                await self.drop(name)
+
+    async def _make(self, name: str, schema: pa.Schema) -> None:
+        for attempt in range(ATTEMPTS):
+            if await self.find(name) is not None:
+                return
+            try:
+                with self.place.during(f"make the table {name}"):
+                    await self.database.create_table(name, schema=schema, exist_ok=True)
+            except StoreError:  # another process made it in the meantime
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(0.05 * (attempt + 1))
+
+    async def _overwrite(self, name: str, staged: AsyncTable) -> None:
+        """One commit that puts the staged rows in the place of the live ones; old versions stay readable."""
+        with self.place.during(f"publish {name}"):
+            schema = await staged.schema()
+            stream = await staged.query().to_batches()
+            rows = pa.RecordBatchReader.from_batches(
+                stream.schema.with_metadata(schema.metadata), _pulled(stream, asyncio.get_running_loop())
+            )
+            await self.database.create_table(name, data=rows, mode="overwrite")
+
+
+def _pulled(
+    stream: AsyncIterator[pa.RecordBatch], loop: asyncio.AbstractEventLoop
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a stream, for the core's own thread to iterate while the loop goes on."""
+
+    async def following() -> pa.RecordBatch | None:
+        return await anext(stream, None)
+
+    while (batch := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
+        yield batch

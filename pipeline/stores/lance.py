@@ -1,0 +1,223 @@
+"""The LanceDB store: the ingest side."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self, cast
+
+import pyarrow as pa
+
+from pipeline.errors import StoreUnavailable
+from pipeline.records import DocumentState, Embedded, EmbeddingSpace, Vectors
+from pipeline.stores import _core, _predicates, _rows
+from pipeline.stores._place import Place
+from pipeline.stores._reading import LanceTables
+from pipeline.stores._schema import LIVE, STAGED, Names
+from pipeline.stores._shape import check_vectors
+from pipeline.stores._tables import Tables
+
+if TYPE_CHECKING:
+    from lancedb import AsyncTable
+
+log = logging.getLogger(__name__)
+
+SMALL_FRAGMENTS = 20
+"""Upkeep waits until so many commits have left a small file each, …"""
+UNINDEXED_ROWS = 5_000
+"""… or so many rows are found by reading them, not by the index."""
+CACHES = (64 << 20, 32 << 20)
+"""Bytes of indexes and of metadata that are kept in memory. LanceDB's own limits are gigabytes, and every
+commit adds to them: 38,000 documents then take 65 MB more."""
+KEEP_VERSIONS = timedelta(days=1)
+"""Readers may still be at an older version."""
+
+
+class LanceStore(LanceTables):
+    """Reads and writes the tables of one embedding space."""
+
+    def __init__(self, tables: Tables, connection: _core.CoreConnection, names: Names) -> None:
+        super().__init__(tables.place, connection, names)
+        self._writing = tables
+
+    @classmethod
+    async def open(
+        cls,
+        uri: str,
+        options: Mapping[str, str] = {},
+        *,
+        space: EmbeddingSpace,
+        rebuild: bool = False,
+    ) -> Self:
+        """The store at `uri`; tables that are not there are made.
+
+        Args:
+            uri: A folder, or an object store's address.
+            options: What opens the object store, as LanceDB names it.
+            space: Of the vectors that will be written.
+            rebuild: Where the tables hold another space, write beside them until `publish`; what an earlier
+                rebuild left there is taken up again.
+
+        Raises:
+            SpaceMismatch: the tables hold another space, and `rebuild` is not asked for.
+            StoreUnavailable: the storage does not answer.
+            StoreRefused: it turns us away, or the tables are not ours.
+        """
+        import lancedb  # noqa: PLC0415 - takes seconds, and only who writes needs it
+
+        place = Place.at(uri, options)
+        with place.during("open the database"):
+            session = lancedb.Session(*CACHES)
+            database = await lancedb.connect_async(
+                place.uri,
+                storage_options=dict(options),
+                read_consistency_interval=timedelta(0),
+                session=session,
+            )
+            connection = await _core.connect(place.uri, options, session)
+        tables = Tables(place, database, space)
+        return cls(tables, connection, await tables.choose(rebuild=rebuild))
+
+    async def marks(self, source: str) -> dict[str, tuple[str, str]]:
+        """(version, recipe) of every stored document of the source, by key.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        where = _predicates.among("source", [source])
+        rows = await self._select(self._names.documents, ["key", "version", "recipe"], where)
+        recipes: dict[str, str] = {}  # nearly all are equal: one string stands for them
+        return {
+            key: (version, recipes.setdefault(recipe, recipe))
+            for batch in rows.to_batches()
+            for key, version, recipe in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        }
+
+    async def states(self, source: str, keys: Sequence[str]) -> dict[str, DocumentState]:
+        """What is known of these documents; keys that are not stored are left out.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        found: dict[str, DocumentState] = {}
+        for some in _predicates.in_turns(keys):
+            where = _predicates.documents((source, key) for key in some)
+            rows = await self._select(self._names.documents, _rows.STATE_COLUMNS, where)
+            found |= {state.key: state for state in _rows.states(rows)}
+        return found
+
+    async def vectors(self, group_keys: Sequence[str]) -> dict[str, Vectors]:
+        """Vectors that were paid for already, under whatever document; unknown keys are left out.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        found: dict[str, Vectors] = {}
+        for some in _predicates.in_turns(group_keys):
+            where = _predicates.among("group_key", some)
+            found |= _rows.vectors(await self._select(self._names.chunks, _rows.VECTOR_COLUMNS, where))
+        return found
+
+    async def replace(self, documents: Sequence[Embedded]) -> None:
+        """Store these documents in place of what was stored under their keys.
+
+        All their chunks in one commit, then their states: a crash between the two costs no vector. Of two
+        with one key, the later counts.
+
+        Raises:
+            StoreUnavailable: the storage does not answer, or others write too much; nothing was changed.
+            StoreRefused: it turns us away, or the vectors are not of the store's space.
+        """
+        latest = list({(d.prepared.state.source, d.prepared.state.key): d for d in documents}.values())
+        if not latest:
+            return
+        check_vectors(latest, self._writing.space)
+        where = _predicates.documents((d.prepared.state.source, d.prepared.state.key) for d in latest)
+        with self._place.during("store documents"):
+            rows = _rows.chunk_rows(latest, self._writing.space)
+            states = _rows.document_rows([d.prepared for d in latest], self._writing.space)
+            stored = await self._select(self._names.chunks, ["id"], where)
+            stale = not set(stored["id"].to_pylist()) <= set(rows["id"].to_pylist())
+            chunks = await self._writing.get(self._names.chunks)
+            if len(rows):
+                await _merge(chunks, rows, delete=where if stale else None)
+            elif stale:
+                await chunks.delete(where)
+            await _merge(await self._writing.get(self._names.documents), states)
+
+    async def touch(self, states: Sequence[DocumentState]) -> None:
+        """Store new marks; the rows stay as they are. What is not stored is left out.
+
+        Raises:
+            StoreError: as `replace`.
+        """
+        latest = list({(state.source, state.key): state for state in states}.values())
+        if not latest:
+            return
+        with self._place.during("store marks"):
+            documents = await self._writing.get(self._names.documents)
+            rows = _rows.state_rows(latest, self._writing.space)
+            merge = documents.merge_insert("id").when_matched_update_all().use_index(False)  # noqa: FBT003
+            await merge.execute(rows)
+
+    async def remove(self, source: str, keys: Sequence[str]) -> None:
+        """Remove these documents' rows: one commit on each table.
+
+        Raises:
+            StoreError: as `replace`.
+        """
+        if not keys:
+            return
+        where = _predicates.documents((source, key) for key in keys)
+        with self._place.during("remove documents"):
+            await (await self._writing.get(self._names.chunks)).delete(where)
+            await (await self._writing.get(self._names.documents)).delete(where)
+
+    async def upkeep(self) -> None:
+        """Compact and extend the indexes, where enough has been written to need it.
+
+        Another writer may be in the way: then it is left to the next run.
+
+        Raises:
+            StoreRefused: the storage turns us away.
+        """
+        for name in (self._names.chunks, self._names.documents):
+            try:
+                with self._place.during(f"compact {name}"):
+                    table = await self._writing.get(name)
+                    if await _needs_upkeep(table):
+                        await table.optimize(cleanup_older_than=KEEP_VERSIONS)
+            except StoreUnavailable as error:
+                log.warning("left for the next run: %s", error)
+
+    async def publish(self) -> None:
+        """Make the tables that were built beside the live ones the live ones. Others: nothing to do.
+
+        Raises:
+            StoreError: as `replace`; to publish again completes it.
+        """
+        if self._names is STAGED:
+            await self._writing.publish()
+            self._names = LIVE
+
+
+async def _merge(table: AsyncTable, rows: pa.Table, *, delete: str | None = None) -> None:
+    """One commit: rows that are there change, new ones come, and what `delete` names has to be among them.
+
+    Deleting reads the whole table: 240 ms and 230 MB at 100,000 chunks of 1,024 dimensions, against 40 ms
+    and 20 MB without.
+    """
+    merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+    if delete:
+        merge = merge.when_not_matched_by_source_delete(delete)
+    # Through an index on the id, a merge would pass by the primary key's protection.
+    await merge.use_index(False).execute(rows)  # noqa: FBT003 - lancedb's signature
+
+
+async def _needs_upkeep(table: AsyncTable) -> bool:
+    stats = cast("dict[str, dict[str, int]]", await table.stats())  # a dict, whatever its annotation says
+    if stats["fragment_stats"]["num_small_fragments"] >= SMALL_FRAGMENTS:
+        return True
+    indexes = [await table.index_stats(index.name) for index in await table.list_indices()]
+    return any(index.num_unindexed_rows >= UNINDEXED_ROWS for index in indexes if index)

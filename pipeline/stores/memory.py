@@ -1,0 +1,181 @@
+"""The store held in memory: small and obvious, the reference that every other store must match."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from pipeline.records import (
+    Chunk,
+    DocumentState,
+    Embedded,
+    EmbeddingSpace,
+    Filter,
+    Hit,
+    Prepared,
+    Vector,
+    Vectors,
+)
+from pipeline.stores._shape import check_vectors
+
+K1, B = 1.2, 0.75
+"""BM25's usual constants: how soon repeated words stop to count, and how much long texts are held back."""
+
+
+class MemoryStore:
+    """Everything in two dictionaries. A write takes effect between two awaits, so it is always whole."""
+
+    def __init__(self, space: EmbeddingSpace) -> None:
+        self._space = space
+        self._documents: dict[tuple[str, str], Embedded] = {}
+        self._states: dict[tuple[str, str], DocumentState] = {}
+
+    async def space(self) -> EmbeddingSpace | None:
+        """The space of the stored vectors."""
+        return self._space
+
+    async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
+        """The chunks whose vectors are nearest by cosine, best first. Zero vectors are near to nothing."""
+        return _best(
+            (
+                (_cosine(vector, stored), prepared, chunk)
+                for prepared, chunk, stored in self._rows(where)
+                if vector.any() and stored.any()
+            ),
+            limit,
+        )
+
+    async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
+        """The chunks that hold words of `text`, in their text or their headings, best first by BM25."""
+        everything = [_words(prepared, chunk) for prepared, chunk, _ in self._rows(Filter())]
+        length = sum(map(len, everything)) / max(1, len(everything))
+        asked = set(_split(text))
+        weight = {}
+        for word in asked:
+            holding = sum(word in words for words in everything)
+            weight[word] = math.log(1 + (len(everything) - holding + 0.5) / (holding + 0.5))
+        scored = []
+        for prepared, chunk, _ in self._rows(where):
+            words = _words(prepared, chunk)
+            counts = Counter(words)
+            damping = K1 * (1 - B + B * len(words) / length) if length else K1
+            score = sum(weight[w] * counts[w] * (K1 + 1) / (counts[w] + damping) for w in asked if counts[w])
+            if score:
+                scored.append((score, prepared, chunk))
+        return _best(iter(scored), limit)
+
+    async def counts(self) -> Mapping[str, tuple[int, int]]:
+        """Documents and chunks of each source that has any."""
+        counted: dict[str, tuple[int, int]] = {}
+        for (source, _), document in sorted(self._documents.items()):
+            documents, chunks = counted.get(source, (0, 0))
+            counted[source] = (documents + 1, chunks + sum(len(g.chunks) for g in document.prepared.groups))
+        return counted
+
+    async def marks(self, source: str) -> dict[str, tuple[str, str]]:
+        """(version, recipe) of every stored document of the source, by key."""
+        return {s.key: (s.version, s.recipe) for s in self._states.values() if s.source == source}
+
+    async def states(self, source: str, keys: Sequence[str]) -> dict[str, DocumentState]:
+        """What is known of these documents; keys that are not stored are left out."""
+        return {key: self._states[source, key] for key in keys if (source, key) in self._states}
+
+    async def vectors(self, group_keys: Sequence[str]) -> dict[str, Vectors]:
+        """Vectors that were paid for already, under whatever document; unknown keys are left out."""
+        wanted = set(group_keys)
+        return {
+            key: vectors.copy()
+            for document in self._documents.values()
+            for key, vectors in zip(document.prepared.state.group_keys, document.vectors, strict=True)
+            if key in wanted
+        }
+
+    async def replace(self, documents: Sequence[Embedded]) -> None:
+        """Store these documents in place of what was stored under their keys.
+
+        Raises:
+            StoreRefused: a document has not as many vectors as chunks, or they are of another width.
+        """
+        check_vectors(documents, self._space)
+        for document in documents:
+            state = document.prepared.state
+            self._documents[state.source, state.key] = document
+            self._states[state.source, state.key] = state
+
+    async def touch(self, states: Sequence[DocumentState]) -> None:
+        """Store new marks; the rows stay as they are. What is not stored is left out."""
+        self._states |= {
+            (state.source, state.key): state for state in states if (state.source, state.key) in self._states
+        }
+
+    async def remove(self, source: str, keys: Sequence[str]) -> None:
+        """Remove these documents' rows."""
+        for key in keys:
+            self._documents.pop((source, key), None)
+            self._states.pop((source, key), None)
+
+    async def upkeep(self) -> None:
+        """Nothing needs it."""
+
+    async def publish(self) -> None:
+        """Nothing is ever built beside."""
+
+    def _rows(self, where: Filter) -> Iterator[tuple[Prepared, Chunk, Vector]]:
+        for document in self._documents.values():
+            if _seen(document.prepared, where):
+                for group, vectors in zip(document.prepared.groups, document.vectors, strict=True):
+                    for chunk, vector in zip(group.chunks, vectors, strict=True):
+                        yield document.prepared, chunk, vector
+
+
+def _seen(prepared: Prepared, where: Filter) -> bool:
+    if where.sources and prepared.state.source not in where.sources:
+        return False
+    return all(
+        name in prepared.metadata and _equal(prepared.metadata[name], value)
+        for name, value in where.metadata.items()
+    )
+
+
+def _equal(stored: object, wanted: object) -> bool:
+    """As JSON has it: 3 and 3.0 are equal, 1 and true are not."""
+    return stored == wanted and isinstance(stored, bool) == isinstance(wanted, bool)
+
+
+def _best(scored: Iterator[tuple[float, Prepared, Chunk]], limit: int) -> list[Hit]:
+    ranked = sorted(scored, key=lambda found: -found[0])[:limit]
+    return [
+        Hit(
+            source=prepared.state.source,
+            key=prepared.state.key,
+            ordinal=chunk.ordinal,
+            text=chunk.text,
+            score=score,
+            title=prepared.title,
+            heading_path=chunk.heading_path,
+            page=chunk.page,
+            start=chunk.start,
+            end=chunk.end,
+            url=prepared.url,
+            metadata=prepared.metadata,
+        )
+        for score, prepared, chunk in ranked
+    ]
+
+
+def _cosine(one: Vector, other: Vector) -> float:
+    # int8 products overflow silently: widen first.
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _words(prepared: Prepared, chunk: Chunk) -> list[str]:
+    return _split("\n".join([*dict.fromkeys([prepared.title, *chunk.heading_path]), chunk.text]))
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())

@@ -1,0 +1,411 @@
+"""What every store keeps: inherited by a test class for each implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import StoreRefused
+from pipeline.protocols import Reader, Store
+from pipeline.records import (
+    Chunk,
+    DocumentState,
+    Embedded,
+    EmbeddingSpace,
+    EmbedGroup,
+    Filter,
+    Hit,
+    Metadata,
+    Prepared,
+    Vectors,
+)
+
+SPACE = EmbeddingSpace(provider="test", model="contract", dimensions=16)
+EVERYTHING = Filter()
+HOSTILE = (
+    "it's; DROP TABLE chunks; --.md",
+    "'; DROP TABLE documents; --",
+    "' OR 'a' = 'a",
+    'double "quotes" and `ticks`',
+    "two\nlines\r\nand\ttabs",
+    "back\\slash\\'",
+    "per%cent_under*?[x]",
+    "日本語/한국어/😀.md",
+    "e\u0301 and é",
+    "nul\x00byte",
+    "a#0",
+    "a/b#1",
+    "",
+    "x" * 5_000,
+)
+
+
+def embedded(
+    key: str,
+    *texts: str,
+    source: str = "notes",
+    metadata: Metadata | None = None,
+    vectors: Vectors | None = None,
+    **marks: str,
+) -> Embedded:
+    """A document of one group, none if it has no texts, whose vectors follow from what it says."""
+    chunks, start = [], 0
+    for ordinal, text in enumerate(texts):
+        end = start + len(text)
+        path = ("Handbook", f"Part {ordinal}")
+        page = ordinal + 1 if ordinal else None
+        chunks.append(
+            Chunk(ordinal=ordinal, start=start, end=end, text=text, tokens=3, heading_path=path, page=page)
+        )
+        start = end
+    groups = (EmbedGroup(title=f"About {key[:20]}", chunks=tuple(chunks)),) if chunks else ()
+    if vectors is None:
+        vectors = codes(len(chunks), seed="".join(texts))
+    state = DocumentState(
+        source=source,
+        key=key,
+        version=marks.get("version", "v1"),
+        recipe=marks.get("recipe", "r1"),
+        content_key=marks.get("content_key", "c1"),
+        group_keys=(marks.get("group_key", f"group of {source}/{key}: {texts}"),) if groups else (),
+        row_key=marks.get("row_key", "w1"),
+    )
+    prepared = Prepared(
+        state=state,
+        title=f"About {key[:20]}",
+        url=f"https://example.org/{len(key)}" if texts else None,
+        media_type="text/markdown",
+        metadata=metadata or {},
+        groups=groups,
+    )
+    return Embedded(prepared=prepared, vectors=(vectors,) if groups else ())
+
+
+def codes(rows: int, *, seed: str = "", dimensions: int = SPACE.dimensions) -> Vectors:
+    random = np.random.default_rng(list(seed.encode("utf-8", "surrogatepass")))
+    return random.integers(-128, 128, (rows, dimensions)).astype(np.int8)
+
+
+def numbered(count: int) -> list[str]:
+    return [f"{n:03}" for n in range(count)]
+
+
+async def places(store: Reader, where: Filter = EVERYTHING) -> list[tuple[str, str, int, str]]:
+    """Every chunk that a search sees."""
+    hits = await store.nearest(np.ones(SPACE.dimensions, np.int8), limit=10_000, where=where)
+    return sorted((hit.source, hit.key, hit.ordinal, hit.text) for hit in hits)
+
+
+async def keys(store: Store, where: Filter) -> list[str]:
+    """Every document that a search by vector sees; one by words must see the same."""
+    near = {key for _, key, _, _ in await places(store, where)}
+    worded = {hit.key for hit in await store.matching("word", limit=10_000, where=where)}
+    assert near == worded
+    return sorted(near)
+
+
+class StoreContract:
+    """Inherit it, and say how a store is opened."""
+
+    async def open_store(self, tmp_path: Path) -> Store:
+        """An empty store of `SPACE`."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> Store:
+        return await self.open_store(tmp_path)
+
+    async def test_an_empty_store_knows_its_space_and_holds_nothing(self, store: Store) -> None:
+        assert await store.space() == SPACE
+        assert await store.counts() == {}
+        assert await store.marks("notes") == {}
+        assert await store.states("notes", ["a"]) == {}
+        assert await store.vectors(["g"]) == {}
+        assert await places(store) == []
+        assert await store.matching("word", limit=5, where=EVERYTHING) == []
+
+    async def test_what_is_stored_is_read_back_whole(self, store: Store) -> None:
+        document = embedded(
+            "a.md", "the first words", "the second words", metadata={"team": "people", "n": 3}
+        )
+        await store.replace([document])
+        state = document.prepared.state
+        assert await store.marks("notes") == {"a.md": ("v1", "r1")}
+        assert await store.states("notes", ["a.md", "b.md"]) == {"a.md": state}
+        [stored] = (await store.vectors(list(state.group_keys))).values()
+        assert stored.dtype == np.int8
+        assert np.array_equal(stored, document.vectors[0])
+        [hit] = await store.nearest(document.vectors[0][1], limit=1, where=EVERYTHING)
+        assert hit.score == pytest.approx(1)
+        assert (hit.source, hit.key, hit.ordinal, hit.text) == ("notes", "a.md", 1, "the second words")
+        assert (hit.title, hit.heading_path) == ("About a.md", ("Handbook", "Part 1"))
+        assert (hit.page, hit.start, hit.end) == (2, 15, 31)
+        assert hit.url == document.prepared.url
+        assert hit.metadata == {"team": "people", "n": 3}
+        assert (hit.vector_rank, hit.text_rank) == (None, None)
+        first = (await store.matching("first", limit=5, where=EVERYTHING))[0]
+        assert (first.page, first.ordinal) == (None, 0)
+
+    async def test_a_document_that_shrinks_leaves_no_tail(self, store: Store) -> None:
+        neighbour = embedded("b.md", "word of a neighbour")
+        await store.replace([embedded("a.md", "one word", "two words", "three words"), neighbour])
+        await store.replace([embedded("a.md", "only word")])
+        assert await places(store) == [
+            ("notes", "a.md", 0, "only word"),
+            ("notes", "b.md", 0, "word of a neighbour"),
+        ]
+        assert await store.matching("three", limit=5, where=EVERYTHING) == []
+        assert await store.counts() == {"notes": (2, 2)}
+        await store.replace([embedded("a.md", "one word", "two words"), embedded("b.md", "changed words")])
+        assert [text for _, _, _, text in await places(store)] == ["one word", "two words", "changed words"]
+
+    async def test_the_same_key_in_two_sources_is_two_documents(self, store: Store) -> None:
+        await store.replace(
+            [embedded("a.md", "mine", source="mine"), embedded("a.md", "theirs", source="theirs")]
+        )
+        await store.replace([embedded("a.md", "mine again", source="mine")])
+        await store.remove("theirs", ["a.md", "not there"])
+        assert await places(store) == [("mine", "a.md", 0, "mine again")]
+        assert await store.marks("theirs") == {}
+        assert await store.counts() == {"mine": (1, 1)}
+
+    async def test_of_two_documents_with_one_key_the_later_counts(self, store: Store) -> None:
+        await store.replace([embedded("a.md", "early", "tail"), embedded("a.md", "late", version="v2")])
+        assert await places(store) == [("notes", "a.md", 0, "late")]
+        assert await store.marks("notes") == {"a.md": ("v2", "r1")}
+
+    async def test_a_document_without_text_has_a_state_and_no_rows(self, store: Store) -> None:
+        empty = embedded("a.md")
+        await store.replace([empty])
+        assert await store.counts() == {"notes": (1, 0)}
+        assert await store.states("notes", ["a.md"]) == {"a.md": empty.prepared.state}
+        await store.replace([embedded("a.md", "text now")])
+        assert await store.counts() == {"notes": (1, 1)}
+        await store.replace([empty, embedded("b.md", "beside")])
+        assert await places(store) == [("notes", "b.md", 0, "beside")]
+        assert await store.counts() == {"notes": (2, 1)}
+        await store.replace([embedded("b.md")])
+        assert await places(store) == []
+
+    async def test_touching_moves_the_marks_and_leaves_the_rows(self, store: Store) -> None:
+        document = embedded("a.md", "the words", metadata={"team": "people"})
+        await store.replace([document, embedded("b.md", "other words")])
+        before = await places(store)
+        state = replace(document.prepared.state, version="v2", content_key="c2", recipe="r2", row_key="w2")
+        unknown = embedded("never stored.md").prepared.state
+        await store.touch([state, unknown])
+        assert await store.states("notes", ["a.md", "never stored.md"]) == {"a.md": state}
+        assert await store.marks("notes") == {"a.md": ("v2", "r2"), "b.md": ("v1", "r1")}
+        assert await places(store) == before
+        assert await store.counts() == {"notes": (2, 2)}
+        assert [key for _, key, _, _ in await places(store, Filter(metadata={"team": "people"}))] == ["a.md"]
+
+    async def test_writing_nothing_is_allowed(self, store: Store) -> None:
+        await store.replace([])
+        await store.touch([])
+        await store.remove("notes", [])
+        await store.upkeep()
+        await store.publish()
+        assert await store.counts() == {}
+
+    async def test_every_code_comes_back_exactly(self, store: Store) -> None:
+        every = np.arange(-128, 128).astype(np.int8).reshape(16, 16)
+        document = embedded("a.md", *[f"chunk {n}" for n in range(16)], vectors=every)
+        await store.replace([document])
+        [stored] = (await store.vectors(document.prepared.state.group_keys)).values()
+        assert stored.tobytes() == every.tobytes()
+
+    async def test_a_group_in_several_documents_is_given_once_and_whole(self, store: Store) -> None:
+        vectors = codes(30, seed="shared")
+        texts = [f"word {n}" for n in range(30)]
+        await store.replace(
+            [embedded(k, *texts, vectors=vectors, group_key="shared") for k in ("b", "a", "c")]
+        )
+        await store.remove("notes", ["a"])
+        found = await store.vectors(["shared", "unknown"])
+        assert list(found) == ["shared"]
+        assert np.array_equal(found["shared"], vectors)
+
+    async def test_a_group_that_stands_twice_in_one_document_is_given_once(self, store: Store) -> None:
+        whole = embedded("a.md", *[f"line {n}" for n in range(6)])
+        chunks = whole.prepared.groups[0].chunks
+        vectors = codes(3, seed="window")
+        windows = tuple(EmbedGroup(title="Log", chunks=part) for part in (chunks[:3], chunks[3:]))
+        state = replace(whole.prepared.state, group_keys=("window", "window"))
+        prepared = replace(whole.prepared, state=state, groups=windows)
+        await store.replace([Embedded(prepared=prepared, vectors=(vectors, vectors))])
+        found = await store.vectors(["window"])
+        assert np.array_equal(found["window"], vectors)
+        assert await store.states("notes", ["a.md"]) == {"a.md": state}
+
+    async def test_vectors_of_another_width_are_refused_and_nothing_is_written(self, store: Store) -> None:
+        wide = embedded("a.md", "word", vectors=codes(1, dimensions=8))
+        with pytest.raises(StoreRefused, match=r"shape \(1, 8\)"):
+            await store.replace([embedded("b.md", "word"), wide])
+        assert await store.counts() == {}
+
+    async def test_hostile_keys_are_data(self, store: Store) -> None:
+        await store.replace([embedded(key, f"word {n}") for n, key in enumerate(HOSTILE)])
+        assert set(await store.marks("notes")) == set(HOSTILE)
+        assert set(await store.states("notes", HOSTILE)) == set(HOSTILE)
+        for number, key in enumerate(HOSTILE):
+            document = embedded(key, f"changed word {number}", version="v2")
+            await store.replace([document])
+            assert (await store.states("notes", [key]))[key] == document.prepared.state
+            assert len(await store.vectors(document.prepared.state.group_keys)) == 1
+            assert await store.counts() == {"notes": (len(HOSTILE), len(HOSTILE))}
+        for left, key in reversed(list(enumerate(HOSTILE))):
+            await store.remove("notes", [key])
+            assert (await store.counts()).get("notes", (0, 0)) == (left, left)
+
+    async def test_metadata_of_any_shape_comes_back(self, store: Store) -> None:
+        metadata: Metadata = {
+            "plain": "text",
+            'it\'s "quoted" \\ $.x[0]\n': "'; DROP TABLE chunks; --",
+            "nested": {"list": [1, 2.5, None, True, {"deep": "日本"}]},
+            "empty": {},
+            "nothing": None,
+            "large": 2**53 + 1,
+            "long": "x" * 1_000_000,
+        }
+        await store.replace([embedded("a.md", "word", metadata=metadata), embedded("b.md", "word")])
+        hits = await store.matching("word", limit=5, where=EVERYTHING)
+        assert {hit.key: hit.metadata for hit in hits} == {"a.md": metadata, "b.md": {}}
+
+    async def test_a_filter_gives_all_that_it_names_and_nothing_else(self, store: Store) -> None:
+        values: dict[str, str | int | float | bool] = {
+            "text": "people",
+            "digit": "3",
+            "int": 3,
+            "negative": -7,
+            "half": 1.5,
+            "tiny": 1e-7,
+            "huge": 1e300,
+            "yes": True,
+            "no": False,
+            "one": 1,
+            "zero": 0,
+            "hostile": "pe'op\"le\\\n日本 '; DROP",
+        }
+        documents = [embedded(key, "word", metadata={"team": value}) for key, value in values.items()]
+        others = [
+            embedded("none", "word"),
+            embedded("null", "word", metadata={"team": None}),
+            embedded("list", "word", metadata={"team": ["people", 3]}),
+            embedded("deep", "word", metadata={"a": {"team": "people"}, "team": {"team": "people"}}),
+        ]
+        await store.replace([*documents, *others])
+        for key, value in values.items():
+            assert await keys(store, Filter(metadata={"team": value})) == [key], value
+        assert await keys(store, Filter(metadata={"team": 3.0})) == ["int"]
+        assert await keys(store, Filter(metadata={"team": -0.0})) == ["zero"]
+        assert await keys(store, Filter(metadata={"team": "people", "other": 1})) == []
+        assert await keys(store, Filter(metadata={"a": "people"})) == []
+
+    async def test_hostile_metadata_names_are_data(self, store: Store) -> None:
+        names = [
+            "it's",
+            'a"b',
+            "a.b",
+            "a[0]",
+            "$",
+            "*",
+            "a b\n",
+            "back\\slash",
+            "日本",
+            "'); DROP TABLE x; --",
+        ]
+        await store.replace([embedded(name, "word", metadata={name: "x", "a": {"b": "y"}}) for name in names])
+        for name in names:
+            assert await keys(store, Filter(metadata={name: "x"})) == [name]
+
+    async def test_a_filter_by_sources_takes_any_of_them(self, store: Store) -> None:
+        await store.replace([embedded(name, "word", source=name) for name in ("one", "two", "it's")])
+        assert await keys(store, Filter(sources=("one",))) == ["one"]
+        assert await keys(store, Filter(sources=("it's", "two"))) == ["it's", "two"]
+        assert await keys(store, Filter(sources=("three",))) == []
+
+    async def test_no_result_is_lost_to_a_filter(self, store: Store) -> None:
+        crowd = [embedded(f"crowd {n}", "word word word", metadata={"team": "crowd"}) for n in range(60)]
+        few = [
+            embedded(f"few {n}", "many other things and a word", metadata={"team": "few"}) for n in range(5)
+        ]
+        await store.replace([*crowd, *few])
+        where = Filter(sources=("notes",), metadata={"team": "few"})
+        near = await store.nearest(crowd[0].vectors[0][0], limit=5, where=where)
+        worded = await store.matching("word", limit=5, where=where)
+        assert len(near) == len(worded) == 5
+        assert {hit.metadata["team"] for hit in near + worded} == {"few"}
+
+    async def test_nearest_is_what_comparing_with_every_vector_gives(self, store: Store) -> None:
+        vectors = codes(200, seed="many")
+        await store.replace([embedded(f"{n}", f"word {n}", vectors=vectors[n : n + 1]) for n in range(200)])
+        question = codes(1, seed="question")[0]
+        wide = vectors.astype(np.float64)
+        cosines = wide @ question / np.linalg.norm(wide, axis=1) / np.linalg.norm(question.astype(np.float64))
+        best = np.argsort(-cosines)[:20]
+        hits = await store.nearest(question, limit=20, where=EVERYTHING)
+        assert [hit.key for hit in hits] == [str(n) for n in best]
+        assert [hit.score for hit in hits] == pytest.approx(list(cosines[best]), abs=1e-5)
+
+    async def test_a_vector_of_zeros_is_near_to_nothing(self, store: Store) -> None:
+        zero = np.zeros((1, SPACE.dimensions), np.int8)
+        await store.replace([embedded("zero", "word", vectors=zero), embedded("a.md", "word")])
+        hits = await store.nearest(codes(1, seed="q")[0], limit=5, where=EVERYTHING)
+        assert [hit.key for hit in hits] == ["a.md"]
+        assert await store.nearest(zero[0], limit=5, where=EVERYTHING) == []
+
+    async def test_words_find_the_chunks_that_hold_them(self, store: Store) -> None:
+        await store.replace(
+            [
+                embedded("leave.md", "The policy grants parental leave.", "Sixteen weeks are granted."),
+                embedded("travel.md", "The policy covers travel, travel and more travel."),
+                embedded("cjk.md", "Café 休暇 제도"),
+            ]
+        )
+        assert _found(await store.matching("PARENTAL", limit=5, where=EVERYTHING)) == [("leave.md", 0)]
+        assert _found(await store.matching("sixteen nonsense", limit=5, where=EVERYTHING)) == [
+            ("leave.md", 1)
+        ]
+        hits = await store.matching("travel policy", limit=5, where=EVERYTHING)
+        assert _found(hits)[0] == ("travel.md", 0)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert all(hit.score > 0 for hit in hits)
+        assert len(await store.matching("policy", limit=1, where=EVERYTHING)) == 1
+        for nothing in ("unheard", "", "  ", "?!", "'; DROP"):
+            assert await store.matching(nothing, limit=5, where=EVERYTHING) == []
+
+    async def test_words_of_the_headings_count_too(self, store: Store) -> None:
+        await store.replace(
+            [embedded("expenses", "Nothing of it here."), embedded("b.md", "Nor in this one.")]
+        )
+        assert _found(await store.matching("expenses", limit=5, where=EVERYTHING)) == [("expenses", 0)]
+        assert len(await store.matching("handbook", limit=5, where=EVERYTHING)) == 2
+
+    async def test_upkeep_changes_nothing_that_is_read(self, store: Store) -> None:
+        for number in range(25):
+            await store.replace([embedded(f"{number}", f"word {number}")])
+        before, marks = await places(store), await store.marks("notes")
+        await store.upkeep()
+        await store.replace([embedded("25", "word 25")])
+        assert await places(store) == sorted([*before, ("notes", "25", 0, "word 25")])
+        assert await store.marks("notes") == {**marks, "25": ("v1", "r1")}
+        assert len(await store.matching("word", limit=100, where=EVERYTHING)) == 26
+
+    async def test_many_keys_can_be_asked_for_at_once(self, store: Store) -> None:
+        documents = [embedded(f"{n:05}", f"word {n}") for n in range(300)]
+        await store.replace(documents)
+        many = [f"{n:05}" for n in range(5_000)]
+        group_keys = [document.prepared.state.group_keys[0] for document in documents]
+        assert len(await store.states("notes", many)) == 300
+        assert len(await store.vectors([*many, *group_keys])) == 300
+        await store.remove("notes", many[10:])
+        assert await store.counts() == {"notes": (10, 10)}
+
+
+def _found(hits: Sequence[Hit]) -> list[tuple[str, int]]:
+    return [(hit.key, hit.ordinal) for hit in hits]
