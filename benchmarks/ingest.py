@@ -33,7 +33,6 @@ async def run_once(settings_file: Path) -> dict[str, float]:
     """One ingest in this process."""
     from config.build import build_pipeline, connectors
     from config.load import load_settings
-
     from pipeline.ingest import ingest_source
 
     settings = load_settings(settings_file)

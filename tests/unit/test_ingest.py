@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline.chunk import Chunker
-from pipeline.stores.lance import LanceStore
-from pipeline.stores.memory import MemoryStore
 
 from pipeline import digest
+from pipeline.chunk import Chunker
 from pipeline.errors import EmbedError, InputRefused, ServiceRefused, ServiceUnavailable, SourceUnavailable
 from pipeline.ingest import ingest_source, plan_source
 from pipeline.parse import DocumentParser
@@ -22,6 +20,8 @@ from pipeline.prepare import Pipeline
 from pipeline.protocols import Store
 from pipeline.records import EmbedRequest, Filter
 from pipeline.report import SourceReport
+from pipeline.stores.lance import LanceStore
+from pipeline.stores.memory import MemoryStore
 from tests.fakes import MemorySource, OracleEmbedder
 
 
