@@ -156,7 +156,7 @@ class Tables:
         return pinned_space(schema, f"{self.place}/{table.name}")
 
     async def _drop_published(self) -> None:
-        """Drop staged tables that have become the live ones: documents first, so that chunks never lack."""
+        """Drop staged tables that have become the live ones: states first, so that none lacks its rows."""
         for name in (STAGED.documents, STAGED.chunks):
             if await self.pinned(name) == self.space:
                 await self.drop(name)

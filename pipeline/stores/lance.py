@@ -126,7 +126,7 @@ class LanceStore(LanceTables):
         with one key, the later counts.
 
         Raises:
-            StoreUnavailable: the storage does not answer, or others write too much; nothing was changed.
+            StoreUnavailable: the storage does not answer, or others write too much; storing again is safe.
             StoreRefused: it turns us away, or the vectors are not of the store's space.
         """
         latest = list({(d.prepared.state.source, d.prepared.state.key): d for d in documents}.values())
