@@ -39,6 +39,13 @@ Config = Annotated[
     Path,
     typer.Option("--config", "-c", metavar="FILE", envvar="DOCWEAVE_CONFIG", help="The YAML settings."),
 ]
+Rebuild = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild",
+        help="After a change of the model: build beside the live tables, and switch when all is done.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -74,12 +81,7 @@ def ingest(
     sources: Sources = None,
     *,
     config: Config = Path(SETTINGS_FILE),
-    rebuild: Annotated[
-        bool,
-        typer.Option(
-            "--rebuild", help="Build the tables anew beside the live ones; switch when all is done."
-        ),
-    ] = False,
+    rebuild: Rebuild = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the tables up to date with the documents.
@@ -114,7 +116,13 @@ def ingest(
 
 
 @app.command()
-def plan(sources: Sources = None, *, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> None:
+def plan(
+    sources: Sources = None,
+    *,
+    config: Config = Path(SETTINGS_FILE),
+    rebuild: Rebuild = False,
+    as_json: AsJson = False,
+) -> None:
     """Show what an ingest would do and cost; pay and write nothing.
 
     Documents that may have changed are read, parsed and counted, as an ingest would do it.
@@ -122,13 +130,14 @@ def plan(sources: Sources = None, *, config: Config = Path(SETTINGS_FILE), as_js
     \b
     docweave plan
     docweave plan handbook --json | jq '.tokens'
+    docweave plan --rebuild           after a change of the model: what would everything cost?
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
         settings = _settings(config)
         _check_names(settings, sources or [])
         from apps import tables
 
-        plans, errors = asyncio.run(tables.plan(settings, sources or []))
+        plans, errors = asyncio.run(tables.plan(settings, sources or [], rebuild=rebuild))
         if as_json:
             print_json(
                 {

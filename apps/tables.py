@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from config.build import build_embedder, build_pipeline, connectors, open_reader
 from config.settings import Settings
 from pipeline import query
-from pipeline.errors import DocweaveError, SettingsError, StoreRefused
+from pipeline.errors import DocweaveError, SettingsError
 from pipeline.plan import SourcePlan
 from pipeline.query import Mode, Question
 from pipeline.records import EmbeddingSpace, Filter, Hit, JsonValue
@@ -67,7 +65,9 @@ async def status(settings: Settings) -> Status:
     )
 
 
-async def plan(settings: Settings, names: Sequence[str]) -> tuple[list[SourcePlan], dict[str, Exception]]:
+async def plan(
+    settings: Settings, names: Sequence[str], *, rebuild: bool
+) -> tuple[list[SourcePlan], dict[str, Exception]]:
     """What an ingest of the named sources, or of all, would do; and why sources could not be looked at.
 
     Raises:
@@ -78,7 +78,7 @@ async def plan(settings: Settings, names: Sequence[str]) -> tuple[list[SourcePla
 
     plans: list[SourcePlan] = []
     errors: dict[str, Exception] = {}
-    async with _unchanged_store(settings) as unchanged, build_pipeline(unchanged) as pipeline:
+    async with build_pipeline(settings, rebuild=rebuild) as pipeline:
         for connector, metadata in connectors(settings, names):
             try:
                 plans.append(await plan_source(connector, pipeline, metadata=metadata))
@@ -101,13 +101,10 @@ async def search(settings: Settings, question: Question) -> list[Hit]:
             raise SettingsError(f"no source is called {min(unknown)!r}; valid: {', '.join(known)}")
     embedder = None if question.mode is Mode.TEXT else build_embedder(settings)
     try:
-        hits = await query.search(reader, embedder, question)
+        return await query.search(reader, embedder, question)
     finally:
         if embedder:
             await embedder.aclose()
-    if not hits and not await reader.counts():
-        raise StoreRefused("there is nothing to search yet: run `docweave ingest` first")
-    return hits
 
 
 def where_clause(sources: Sequence[str], conditions: Sequence[str]) -> Filter:
@@ -137,14 +134,3 @@ def _condition(given: str) -> tuple[str, str | int | float | bool]:
 def _no_number(name: str) -> NoReturn:
     """NaN and its like are words here."""
     raise ValueError(name)
-
-
-@asynccontextmanager
-async def _unchanged_store(settings: Settings) -> AsyncIterator[Settings]:
-    """The settings; with a store that is thrown away where opening the real one would make its tables."""
-    if await (await open_reader(settings)).space():
-        yield settings
-        return
-    with TemporaryDirectory() as folder:
-        store = settings.store.model_copy(update={"uri": folder, "options": {}})
-        yield settings.model_copy(update={"store": store})

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from config.build import build_embedder, connectors, open_reader, open_store
+from config.build import build_embedder, connectors, open_reader
 from config.load import examine
 from config.settings import OBJECT_STORES, PerplexityEmbedding, Settings
 from pipeline.errors import DocweaveError, ItemUnreadable, SettingsError, SpaceMismatch, StoreRefused
@@ -108,7 +108,7 @@ async def _first(connector: Connector) -> list[ItemRef]:
 
 
 async def _store(settings: Settings) -> str:
-    """Compare the store's space with the embedder's, and write."""
+    """Compare the store's space with the embedder's, and try whether a folder can be written."""
     uri = settings.store.uri
     local = not uri.startswith(tuple(f"{scheme}://" for scheme in OBJECT_STORES))
     if local:
@@ -122,10 +122,8 @@ async def _store(settings: Settings) -> str:
             f"{uri} holds vectors of {stored}; the settings ask for {wanted}. Change the settings back, name "
             "another store.uri, or rebuild"
         )
-    if not local and (space := wanted or stored):
-        await open_store(settings, space)
     holds = f"holds vectors of {stored}" if stored else "is empty so far"
-    return f"{uri} can be written, and {holds}"
+    return f"{uri} can be {'written' if local else 'read'}, and {holds}"
 
 
 async def _space(settings: Settings) -> EmbeddingSpace | None:

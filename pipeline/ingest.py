@@ -52,8 +52,7 @@ async def ingest_source(
             stages.start_soon(embedding.run, owing, pipeline.concurrency)
             await _decide_all(prepared, await _vanished(preparer, found), owe, writer)
     await writer.remove(found.removed)
-    if report.written:
-        await pipeline.store.upkeep()
+    await pipeline.store.upkeep()
     report.seconds = time.monotonic() - started
     observe(report)
     return report

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pipeline.errors import SpaceMismatch, StoreRefused
 from pipeline.protocols import Embedder, Reader
-from pipeline.records import Filter, Hit
+from pipeline.records import EmbeddingSpace, Filter, Hit
 
 RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
@@ -48,11 +48,14 @@ async def search(reader: Reader, embedder: Embedder | None, question: Question) 
         EmbedError: the question could not be embedded.
     """
     text, limit, where = question.text, question.limit, question.where
+    stored = await reader.space()
+    if stored is None:
+        raise StoreRefused("there is nothing to search yet: run `docweave ingest` first")
     if question.mode is Mode.TEXT:
         return _by_words(await reader.matching(text, limit=limit, where=where))
     if embedder is None:
         raise ValueError(f"a {question.mode.value} search needs an embedder")
-    await _check_space(reader, embedder)
+    _check_space(stored, embedder.space)
     vector = await embedder.embed_query(text)
     if question.mode is Mode.VECTOR:
         return _by_vector(await reader.nearest(vector, limit=limit, where=where))
@@ -75,13 +78,10 @@ def fuse(near: Sequence[Hit], worded: Sequence[Hit]) -> list[Hit]:
     return sorted(fused.values(), key=lambda hit: (-hit.score, hit.source, hit.key, hit.ordinal))
 
 
-async def _check_space(reader: Reader, embedder: Embedder) -> None:
-    stored = await reader.space()
-    if stored is None:
-        raise StoreRefused("there is nothing to search yet: run `docweave ingest` first")
-    if stored != embedder.space:
+def _check_space(stored: EmbeddingSpace, asking: EmbeddingSpace) -> None:
+    if stored != asking:
         raise SpaceMismatch(
-            f"the tables hold vectors of {stored}, and the settings ask with {embedder.space}; "
+            f"the tables hold vectors of {stored}, and the settings ask with {asking}; "
             "these cannot be compared. Ask with the stored model, or build the tables anew with "
             "`docweave ingest --rebuild`"
         )

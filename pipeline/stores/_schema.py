@@ -27,10 +27,20 @@ class Names:
     chunks: str
     documents: str
 
+    @property
+    def both(self) -> tuple[str, str]:
+        """Chunks, then documents: the order in which they are written."""
+        return self.chunks, self.documents
+
 
 LIVE = Names("chunks", "documents")
 STAGED = Names("chunks_next", "documents_next")
 """Where a rebuild is written until it is published."""
+
+
+def schema_of(name: str, space: EmbeddingSpace) -> pa.Schema:
+    """Of any of the tables, by its name."""
+    return (chunks_schema if name in (LIVE.chunks, STAGED.chunks) else documents_schema)(space)
 
 
 def chunks_schema(space: EmbeddingSpace) -> pa.Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,8 @@ from pipeline.stores._schema import (
     STAGED,
     TEXT_COLUMNS,
     Names,
-    chunks_schema,
-    documents_schema,
     pinned_space,
+    schema_of,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +26,33 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 """How often making a table or an index is tried while others make it too."""
+
+
+def choose(
+    place: Place, live: Sequence[EmbeddingSpace | None], space: EmbeddingSpace, *, rebuild: bool
+) -> Names:
+    """The tables that a store of this space reads and writes. `live` is what the live ones are pinned to.
+
+    Raises:
+        SpaceMismatch: the live tables hold another space, and are not to be rebuilt.
+        StoreRefused: a switch was stopped half-way.
+    """
+    chunks, documents = live
+    if {chunks, documents} <= {space, None}:
+        return LIVE
+    if rebuild:
+        return STAGED
+    if chunks and documents and chunks != documents:
+        raise StoreRefused(
+            f"{place}: a rebuild was stopped while it took the live tables' place: "
+            f"{LIVE.chunks} holds {chunks}, and {LIVE.documents} still tells of {documents}. "
+            "Run `docweave ingest --rebuild` to complete it: nothing is paid for again"
+        )
+    raise SpaceMismatch(
+        f"{place} holds vectors of {chunks or documents}, and the settings ask for {space}; "
+        "these cannot be compared. Go back to the model that the tables were made with, choose another "
+        "store.uri, or build the tables anew with `docweave ingest --rebuild`"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +63,20 @@ class Tables:
     database: AsyncConnection
     space: EmbeddingSpace
 
-    async def choose(self, *, rebuild: bool) -> Names:
-        """The tables that a store of this space writes to; made where they are not there.
+    async def ready(self, names: Names) -> None:
+        """Make the tables that are to be written where they are not there, and clear away what is in the way.
 
-        Raises:
-            SpaceMismatch: the live tables hold another space, and are not to be rebuilt.
-            StoreRefused: a switch was stopped half-way, or the tables are not ours.
+        What a rebuild left behind when it was stopped after its switch goes; staged tables of yet another
+        space do too.
         """
-        chunks, documents = [await self.pinned(name) for name in (LIVE.chunks, LIVE.documents)]
-        if {chunks, documents} <= {self.space, None}:
-            if chunks and documents:
+        if names is LIVE:
+            if [await self.pinned(name) for name in LIVE.both] == [self.space, self.space]:
                 await self._drop_published()
-            await self.make(LIVE)
-            return LIVE
-        if rebuild:
-            for name in (STAGED.chunks, STAGED.documents):
+        else:
+            for name in STAGED.both:
                 if await self.pinned(name) not in (self.space, None):
                     await self.drop(name)
-            await self.make(STAGED)
-            return STAGED
-        if chunks and documents and chunks != documents:
-            raise StoreRefused(
-                f"{self.place}: a rebuild was stopped while it took the live tables' place: "
-                f"{LIVE.chunks} holds {chunks}, and {LIVE.documents} still tells of {documents}. "
-                "Run `docweave ingest --rebuild` to complete it: nothing is paid for again"
-            )
-        raise SpaceMismatch(
-            f"{self.place} holds vectors of {chunks or documents}, and the settings ask for {self.space}; "
-            "these cannot be compared. Go back to the model that the tables were made with, choose another "
-            "store.uri, or build the tables anew with `docweave ingest --rebuild`"
-        )
+        await self.make(names)
 
     async def pinned(self, name: str) -> EmbeddingSpace | None:
         """The space of a table's vectors; None where there is no such table."""
@@ -103,8 +113,8 @@ class Tables:
 
     async def make(self, names: Names) -> None:
         """Both tables and the full-text indexes, where they are not there; others may be at it too."""
-        await self._make(names.chunks, chunks_schema(self.space))
-        await self._make(names.documents, documents_schema(self.space))
+        for name in names.both:
+            await self._make(name, schema_of(name, self.space))
         await self.index_text(names.chunks)
 
     async def index_text(self, name: str) -> None:
@@ -139,7 +149,7 @@ class Tables:
 
         A crash in between leaves them whole: to publish again completes it.
         """
-        for live, staged in ((LIVE.chunks, STAGED.chunks), (LIVE.documents, STAGED.documents)):
+        for live, staged in zip(LIVE.both, STAGED.both, strict=True):
             await self._overwrite(live, await self.get(staged))
             if live == LIVE.chunks:
                 await self.index_text(live)

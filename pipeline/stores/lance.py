@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
+import anyio
 import pyarrow as pa
 
 from pipeline.errors import StoreUnavailable
@@ -14,12 +15,12 @@ from pipeline.records import DocumentState, Embedded, EmbeddingSpace, Vectors
 from pipeline.stores import _core, _predicates, _rows
 from pipeline.stores._place import Place
 from pipeline.stores._reading import LanceTables
-from pipeline.stores._schema import LIVE, STAGED, Names
+from pipeline.stores._schema import LIVE, STAGED, schema_of
 from pipeline.stores._shape import check_vectors
-from pipeline.stores._tables import Tables
+from pipeline.stores._tables import Tables, choose
 
 if TYPE_CHECKING:
-    from lancedb import AsyncTable
+    from lancedb import AsyncTable, Session
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,20 @@ KEEP_VERSIONS = timedelta(days=1)
 
 
 class LanceStore(LanceTables):
-    """Reads and writes the tables of one embedding space."""
+    """Reads and writes the tables of one embedding space.
 
-    def __init__(self, tables: Tables, connection: _core.CoreConnection, names: Names) -> None:
-        super().__init__(tables.place, connection, names)
-        self._writing = tables
+    Opening it writes nothing, and does not import the lancedb package, which takes seconds: both are left to
+    the first write, so that a run that owes nothing and a plan go without.
+    """
+
+    def __init__(
+        self, place: Place, connection: _core.CoreConnection, session: Session, space: EmbeddingSpace
+    ) -> None:
+        super().__init__(place, connection, LIVE)
+        self._session = session
+        self._space = space
+        self._writing: Tables | None = None
+        self._turn = anyio.Lock()
 
     @classmethod
     async def open(
@@ -50,7 +60,7 @@ class LanceStore(LanceTables):
         space: EmbeddingSpace,
         rebuild: bool = False,
     ) -> Self:
-        """The store at `uri`; tables that are not there are made.
+        """The store at `uri`; tables that are not there are made by the first write.
 
         Args:
             uri: A folder, or an object store's address.
@@ -64,20 +74,18 @@ class LanceStore(LanceTables):
             StoreUnavailable: the storage does not answer.
             StoreRefused: it turns us away, or the tables are not ours.
         """
-        import lancedb  # noqa: PLC0415 - takes seconds, and only who writes needs it
-
         place = Place.at(uri, options)
         with place.during("open the database"):
-            session = lancedb.Session(*CACHES)
-            database = await lancedb.connect_async(
-                place.uri,
-                storage_options=dict(options),
-                read_consistency_interval=timedelta(0),
-                session=session,
-            )
+            session = _core.session(*CACHES)
             connection = await _core.connect(place.uri, options, session)
-        tables = Tables(place, database, space)
-        return cls(tables, connection, await tables.choose(rebuild=rebuild))
+        store = cls(place, connection, session, space)
+        live = [await store._pinned(name) for name in LIVE.both]
+        store._names = choose(place, live, space, rebuild=rebuild)
+        return store
+
+    async def space(self) -> EmbeddingSpace:
+        """The space that it was opened for: it holds no other."""
+        return self._space
 
     async def marks(self, source: str) -> dict[str, tuple[str, str]]:
         """(version, recipe) of every stored document of the source, by key.
@@ -86,7 +94,7 @@ class LanceStore(LanceTables):
             StoreError: as `open`.
         """
         where = _predicates.among("source", [source])
-        rows = await self._select(self._names.documents, ["key", "version", "recipe"], where)
+        rows = await self._held(self._names.documents, ["key", "version", "recipe"], where)
         recipes: dict[str, str] = {}  # nearly all are equal: one string stands for them
         return {
             key: (version, recipes.setdefault(recipe, recipe))
@@ -103,7 +111,7 @@ class LanceStore(LanceTables):
         found: dict[str, DocumentState] = {}
         for some in _predicates.in_turns(keys):
             where = _predicates.documents((source, key) for key in some)
-            rows = await self._select(self._names.documents, _rows.STATE_COLUMNS, where)
+            rows = await self._held(self._names.documents, _rows.STATE_COLUMNS, where)
             found |= {state.key: state for state in _rows.states(rows)}
         return found
 
@@ -116,7 +124,7 @@ class LanceStore(LanceTables):
         found: dict[str, Vectors] = {}
         for some in _predicates.in_turns(group_keys):
             where = _predicates.among("group_key", some)
-            found |= _rows.vectors(await self._select(self._names.chunks, _rows.VECTOR_COLUMNS, where))
+            found |= _rows.vectors(await self._held(self._names.chunks, _rows.VECTOR_COLUMNS, where))
         return found
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
@@ -132,19 +140,20 @@ class LanceStore(LanceTables):
         latest = list({(d.prepared.state.source, d.prepared.state.key): d for d in documents}.values())
         if not latest:
             return
-        check_vectors(latest, self._writing.space)
+        check_vectors(latest, self._space)
         where = _predicates.documents((d.prepared.state.source, d.prepared.state.key) for d in latest)
+        tables = await self._to_write()
         with self._place.during("store documents"):
-            rows = _rows.chunk_rows(latest, self._writing.space)
-            states = _rows.document_rows([d.prepared for d in latest], self._writing.space)
+            rows = _rows.chunk_rows(latest, self._space)
+            states = _rows.document_rows([d.prepared for d in latest], self._space)
             stored = await self._select(self._names.chunks, ["id"], where)
             stale = not set(stored["id"].to_pylist()) <= set(rows["id"].to_pylist())
-            chunks = await self._writing.get(self._names.chunks)
+            chunks = await tables.get(self._names.chunks)
             if len(rows):
                 await _merge(chunks, rows, delete=where if stale else None)
             elif stale:
                 await chunks.delete(where)
-            await _merge(await self._writing.get(self._names.documents), states)
+            await _merge(await tables.get(self._names.documents), states)
 
     async def touch(self, states: Sequence[DocumentState]) -> None:
         """Store new marks; the rows stay as they are. What is not stored is left out.
@@ -155,9 +164,10 @@ class LanceStore(LanceTables):
         latest = list({(state.source, state.key): state for state in states}.values())
         if not latest:
             return
+        tables = await self._to_write()
         with self._place.during("store marks"):
-            documents = await self._writing.get(self._names.documents)
-            rows = _rows.state_rows(latest, self._writing.space)
+            documents = await tables.get(self._names.documents)
+            rows = _rows.state_rows(latest, self._space)
             merge = documents.merge_insert("id").when_matched_update_all().use_index(False)  # noqa: FBT003
             await merge.execute(rows)
 
@@ -170,9 +180,10 @@ class LanceStore(LanceTables):
         if not keys:
             return
         where = _predicates.documents((source, key) for key in keys)
+        tables = await self._to_write()
         with self._place.during("remove documents"):
-            await (await self._writing.get(self._names.chunks)).delete(where)
-            await (await self._writing.get(self._names.documents)).delete(where)
+            await (await tables.get(self._names.chunks)).delete(where)
+            await (await tables.get(self._names.documents)).delete(where)
 
     async def upkeep(self) -> None:
         """Compact and extend the indexes, where enough has been written to need it.
@@ -182,12 +193,13 @@ class LanceStore(LanceTables):
         Raises:
             StoreRefused: the storage turns us away.
         """
-        for name in (self._names.chunks, self._names.documents):
+        for name in self._names.both:
             try:
                 with self._place.during(f"compact {name}"):
-                    table = await self._writing.get(name)
-                    if await _needs_upkeep(table):
-                        await table.optimize(cleanup_older_than=KEEP_VERSIONS)
+                    table = await self._table(name)
+                    if table and await _needs_upkeep(table):
+                        tables = await self._to_write()
+                        await (await tables.get(name)).optimize(cleanup_older_than=KEEP_VERSIONS)
             except StoreUnavailable as error:
                 log.warning("left for the next run: %s", error)
 
@@ -198,8 +210,34 @@ class LanceStore(LanceTables):
             StoreError: as `replace`; to publish again completes it.
         """
         if self._names is STAGED:
-            await self._writing.publish()
+            await (await self._to_write()).publish()
             self._names = LIVE
+            self._tables.clear()
+
+    async def _to_write(self) -> Tables:
+        """The tables, made ready by the first who writes."""
+        async with self._turn:
+            if self._writing is None:
+                import lancedb  # noqa: PLC0415 - see the class
+
+                with self._place.during("open the database"):
+                    database = await lancedb.connect_async(
+                        self._place.uri,
+                        storage_options=dict(self._place.options),
+                        read_consistency_interval=timedelta(0),
+                        session=self._session,
+                    )
+                tables = Tables(self._place, database, self._space)
+                await tables.ready(self._names)
+                self._tables.clear()  # what was opened to look may have been made anew
+                self._writing = tables
+        return self._writing
+
+    async def _held(self, name: str, columns: list[str], where: str) -> pa.Table:
+        """These columns of the rows for which `where` holds; none while no table of this space is there."""
+        if self._writing is None and await self._pinned(name) != self._space:
+            return schema_of(name, self._space).empty_table().select(columns)
+        return await self._select(name, columns, where)
 
 
 async def _merge(table: AsyncTable, rows: pa.Table, *, delete: str | None = None) -> None:
@@ -215,9 +253,9 @@ async def _merge(table: AsyncTable, rows: pa.Table, *, delete: str | None = None
     await merge.use_index(False).execute(rows)  # noqa: FBT003 - lancedb's signature
 
 
-async def _needs_upkeep(table: AsyncTable) -> bool:
-    stats = cast("dict[str, dict[str, int]]", await table.stats())  # a dict, whatever its annotation says
+async def _needs_upkeep(table: _core.CoreTable) -> bool:
+    stats = await table.stats()
     if stats["fragment_stats"]["num_small_fragments"] >= SMALL_FRAGMENTS:
         return True
     indexes = [await table.index_stats(index.name) for index in await table.list_indices()]
-    return any(index.num_unindexed_rows >= UNINDEXED_ROWS for index in indexes if index)
+    return any(index["num_unindexed_rows"] >= UNINDEXED_ROWS for index in indexes if index)

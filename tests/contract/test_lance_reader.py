@@ -29,8 +29,8 @@ async def test_a_reader_opened_before_anything_was_written_sees_every_write(uri:
     assert await reader.nearest(codes(1)[0], limit=5, where=EVERYTHING) == []
     assert await reader.matching("word", limit=5, where=EVERYTHING) == []
     store = await LanceStore.open(uri, space=SPACE)
-    assert await reader.space() == SPACE
     await store.replace([embedded("a.md", "word")])
+    assert await reader.space() == SPACE
     assert await places(reader) == [("notes", "a.md", 0, "word")]
     await store.replace([embedded("a.md", "another")])
     assert [hit.text for hit in await reader.matching("another", limit=5, where=EVERYTHING)] == ["another"]
@@ -82,7 +82,7 @@ def test_a_lancedb_of_another_shape_is_refused_by_name(
     core = ModuleType(_core.CORE)
     core.Connection = core.Table = core.Query = core.VectorQuery = core.FTSQuery = Changed  # type: ignore[attr-defined]
     missing = _core._missing(core)
-    assert missing[:3] == ["connect", "Table.schema", "Table.query"]
+    assert missing[:4] == ["connect", "Session", "Table.schema", "Table.query"]
     assert "Connection.open_table" not in missing
     monkeypatch.setattr(_core, "CORE", "lancedb._renamed")
     with pytest.raises(StoreRefused, match=r"has no module lancedb\._renamed.*requirements\.lock"):

@@ -40,6 +40,7 @@ async def versions(uri: str) -> tuple[int, int]:
 
 async def test_many_documents_are_replaced_in_one_commit_of_each_table(uri: str) -> None:
     store = await LanceStore.open(uri, space=SPACE)
+    await store.replace([embedded("first.md", "word")])
     chunks, documents = await versions(uri)
     await store.replace([embedded(key, "one", "two", "three") for key in numbered(100)])
     assert await versions(uri) == (chunks + 1, documents + 1)
@@ -50,6 +51,26 @@ async def test_many_documents_are_replaced_in_one_commit_of_each_table(uri: str)
     states = await store.states("notes", numbered(100))
     await store.touch([replace(state, version="v2") for state in states.values()])
     assert await versions(uri) == (chunks + 3, documents + 4)
+
+
+def test_looking_makes_no_table_and_does_not_import_lancedb(uri: str) -> None:
+    look = f"""
+import asyncio, sys
+from pipeline.records import EmbeddingSpace
+from pipeline.stores.lance import LanceStore
+
+async def main():
+    space = EmbeddingSpace(provider="test", model="m", dimensions=8)
+    store = await LanceStore.open({uri!r}, space=space)
+    assert await store.marks("notes") == {{}} == await store.states("notes", ["a"])
+    assert await store.vectors(["x"]) == {{}} == await store.counts()
+    await store.upkeep()
+    assert "lancedb" not in sys.modules
+
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", look], check=True)
+    assert not list(Path(uri).glob("*"))
 
 
 async def test_opening_again_writes_nothing_and_finds_everything(uri: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 from config.build import build_embedder, open_store
 from config.check import Finding, check
 from config.load import load_settings
-from pipeline.records import EmbeddingSpace
+from config.settings import Settings
+from pipeline.records import DocumentState, Embedded, EmbeddingSpace, Prepared
 
 # A test has its loop for itself, and its files are small.
 # ruff: noqa: ASYNC240
@@ -98,9 +99,17 @@ async def test_only_the_first_items_of_a_source_are_listed(file: Path) -> None:
     assert found["sources.good"].message.startswith("lists 100 items or more; ")
 
 
+async def make_tables(settings: Settings, space: EmbeddingSpace) -> None:
+    state = DocumentState(
+        source="good", key="a.md", version="1", recipe="r", content_key="c", group_keys=(), row_key="r"
+    )
+    empty = Prepared(state=state, title="A", url=None, media_type="text/plain", metadata={}, groups=())
+    await (await open_store(settings, space)).replace([Embedded(prepared=empty, vectors=())])
+
+
 async def test_a_store_of_another_space_is_said_to_be(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = EmbeddingSpace(provider="perplexity", model="pplx-embed-context-v1-0.6b", dimensions=256)
-    await open_store(load_settings(file), other)
+    await make_tables(load_settings(file), other)
     found = await findings(file)
     assert not found["store"].ok
     assert str(other) in found["store"].message
@@ -109,7 +118,7 @@ async def test_a_store_of_another_space_is_said_to_be(file: Path, monkeypatch: p
 
 async def test_a_store_of_this_space_is_said_to_be(file: Path) -> None:
     settings = load_settings(file)
-    await open_store(settings, build_embedder(settings).space)
+    await make_tables(settings, build_embedder(settings).space)
     found = await findings(file)
     assert found["store"].ok
     assert "holds vectors of local/" in found["store"].message

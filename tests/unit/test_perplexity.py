@@ -429,18 +429,18 @@ async def test_tokens_and_cost_are_those_of_the_reply() -> None:
         ({"prompt_tokens": 2000, "cost": {"total_cost": 3, "currency": "EUR"}}, 2000, 2000 * 0.008e-6),
         ({"prompt_tokens": 2000, "cost": {"total_cost": 3, "currency": "USD"}}, 2000, 3),
         ({"prompt_tokens": 2000, "cost": {"total_cost": 0}}, 2000, 0),
-        ({"cost": {"total_cost": 3}}, 18, 3),
-        ({}, 18, 18 * 0.008e-6),
-        ({"prompt_tokens": "many"}, 18, 18 * 0.008e-6),
-        (None, 18, 18 * 0.008e-6),
-        ("gone", 18, 18 * 0.008e-6),
+        ({"cost": {"total_cost": 3}}, 24, 3),
+        ({}, 24, 24 * 0.008e-6),
+        ({"prompt_tokens": "many"}, 24, 24 * 0.008e-6),
+        (None, 24, 24 * 0.008e-6),
+        ("gone", 24, 24 * 0.008e-6),
     ],
 )
 async def test_where_the_reply_does_not_tell_our_own_count_and_price_serve(
     usage: object, tokens: int, cost: float
 ) -> None:
     recorder = Recorder(change=lambda reply: reply.update(usage=usage))
-    reply = await embedder_at(recorder.transport()).embed(THREE)  # 6 chunks of 3 tokens each
+    reply = await embedder_at(recorder.transport()).embed(THREE)  # 6 chunks of 3 tokens each, and a separator
     assert reply.tokens == tokens
     assert reply.cost_usd == pytest.approx(cost)
 
