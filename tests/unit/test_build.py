@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from config.build import build_embedder, build_pipeline, connectors, open_reader
-from config.load import load_settings
-from config.settings import Settings
 from pipeline.errors import SettingsError
 from pipeline.ingest import ingest_source
 from pipeline.records import EmbeddingSpace, Filter
-
-ROOT = Path(__file__).parents[2]
-SOURCES = "sources: {docs: {type: files, path: docs}}\n"
-
-Load = Callable[[str], Settings]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "docweave.yaml"
-
-
-@pytest.fixture
-def load(file: Path) -> Load:
-    def load(text: str) -> Settings:
-        file.write_text(text, encoding="utf-8")
-        return load_settings(file)
-
-    return load
-
-
-def complaints(load: Load, text: str) -> list[str]:
-    """What is said of a text, a line each, without the file's folder."""
-    with pytest.raises(SettingsError) as raised:
-        load(text)
-    return [re.sub(r"^.*/docweave\.yaml:", "", line) for line in str(raised.value).split("\n")]
+from tests.settings_text import SOURCES, Load
 
 
 class TestBuilding:
