@@ -26,7 +26,9 @@ PASSING = re.compile(
 """What may be gone when it is tried again."""
 SOURCE_LINE = re.compile(r",? ?(location: .*|\S*\.cargo/.*)", re.DOTALL)
 """Where in LanceDB's own code an error arose: of no use to a reader."""
-LONGEST = 240
+OBJECT_STORE_SAYS = re.compile(r"<Message>([^<]+)</Message>")
+"""The part of an object store's answer that is meant for people."""
+LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,12 @@ class Place:
 
     def _plain(self, reason: str) -> str:
         """The library's words, in one line, without the options' values."""
+        if said := OBJECT_STORE_SAYS.search(reason):
+            reason = said[1]
         text = " ".join(SOURCE_LINE.sub("", reason).split())
         text = text.replace(self.uri, str(self))
         for value in self.options.values():
             if len(value) > 4:
                 text = text.replace(value, "…")
-        return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+        # What was tried stands at the beginning, and what came of it at the end.
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
