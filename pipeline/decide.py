@@ -16,7 +16,9 @@ from pipeline.records import DocumentState, Embedded, Known, Prepared
 TOGETHER = 256
 """Documents whose vectors are looked up together, …"""
 TOGETHER_TOKENS = 500_000
-"""… unless their texts are large."""
+"""… unless their texts are large …"""
+MOMENT = 0.2
+"""… or no more come within so many seconds: a look-up costs the same for one document as for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +71,17 @@ async def decided(
 
 
 async def _batches(found: MemoryObjectReceiveStream[Found]) -> AsyncIterator[list[Found]]:
-    """What has come by now, up to a limit: the look-up waits for nobody."""
+    """What comes within a moment, up to a limit."""
     async for first in found:
         batch, tokens = [first], _tokens(first)
-        while len(batch) < TOGETHER and tokens < TOGETHER_TOKENS:
-            try:
-                item = found.receive_nowait()
-            except (anyio.WouldBlock, anyio.EndOfStream):
-                break
-            batch.append(item)
-            tokens += _tokens(item)
+        with anyio.move_on_after(MOMENT):
+            while len(batch) < TOGETHER and tokens < TOGETHER_TOKENS:
+                try:
+                    item = await found.receive()
+                except anyio.EndOfStream:
+                    break
+                batch.append(item)
+                tokens += _tokens(item)
         yield batch
 
 
