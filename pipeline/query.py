@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -59,8 +60,10 @@ async def search(reader: Reader, embedder: Embedder | None, question: Question) 
     vector = await embedder.embed_query(text)
     if question.mode is Mode.VECTOR:
         return _by_vector(await reader.nearest(vector, limit=limit, where=where))
-    near = await reader.nearest(vector, limit=limit * CANDIDATES, where=where)
-    worded = await reader.matching(text, limit=limit * CANDIDATES, where=where)
+    near, worded = await asyncio.gather(
+        reader.nearest(vector, limit=limit * CANDIDATES, where=where),
+        reader.matching(text, limit=limit * CANDIDATES, where=where),
+    )
     return fuse(near, worded)[:limit]
 
 
