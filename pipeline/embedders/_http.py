@@ -172,7 +172,7 @@ class JsonService:
             raise ServiceUnavailable(
                 f"{self._account.service} answered 200 with {size} bytes that are no whole JSON"
             )
-        if isinstance(reply, dict) and reply.get("error"):
+        if isinstance(reply, dict) and reply.get("error") and not reply.get("data"):
             said = self._presentable(_answers.complaint(reply)[0]) or "no reason given"
             raise ServiceUnavailable(f"{self._account.service} answered 200 with an error: {said}")
         return read(reply)
@@ -236,11 +236,15 @@ class JsonService:
         return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
 
     def _json(self, content: bytes) -> JsonValue:
-        """None where it is no JSON: the parser's exception, which holds the body, ends here."""
-        if self._account.api_key:
-            content = content.replace(self._account.api_key.encode(), b"[key]")
+        """None where it is no JSON: the parser's exception, which holds the body, ends here.
+
+        Where it is no reply with data, it is made sure that it does not hold the key. Data is left alone: a
+        short key may well stand in the middle of a vector's base64.
+        """
         try:
             value: JsonValue = json.loads(content)
+            if self._account.api_key and not (isinstance(value, dict) and value.get("data")):
+                value = json.loads(content.replace(self._account.api_key.encode(), b"[key]"))
         except ValueError:
             return None
         return value

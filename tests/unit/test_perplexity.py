@@ -445,6 +445,14 @@ async def test_where_the_reply_does_not_tell_our_own_count_and_price_serve(
     assert reply.cost_usd == pytest.approx(cost)
 
 
+async def test_a_short_key_that_stands_in_the_vectors_does_not_spoil_them() -> None:
+    service = EmbeddingService(api_key="A")
+    reply = await embedder_at(service.transport(), key="A").embed(THREE)
+    expected = await embedder_at(EmbeddingService(api_key=KEY).transport()).embed(THREE)
+    for got, wanted in zip(reply.vectors, expected.vectors, strict=True):
+        assert (got == wanted).all()
+
+
 # ── Over a real connection
 
 
