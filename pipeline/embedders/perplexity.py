@@ -72,7 +72,7 @@ whether 32K is 32,000 or 32,768. What is refused all the same comes back as Requ
 """
 
 _PATH = "/v1/contextualizedembeddings"
-_QUESTION_SECONDS = 60.0  # somebody is waiting
+_QUESTION_SECONDS = 20.0  # somebody is waiting
 
 _SEPARATOR = "<|endoftext|>"
 _HARMLESS = "<| endoftext |>"
