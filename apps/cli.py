@@ -136,8 +136,11 @@ def plan(
         settings = _settings(config)
         _check_names(settings, sources or [])
         from apps import tables
+        from apps.watch import watching
 
-        plans, errors = asyncio.run(tables.plan(settings, sources or [], rebuild=rebuild))
+        with watching("listing") as watch:
+            planning = tables.plan(settings, sources or [], rebuild=rebuild, observe=watch.progressed)
+            plans, errors = asyncio.run(planning)
         if as_json:
             print_json(
                 {

@@ -14,6 +14,7 @@ from pipeline.errors import DocweaveError, SettingsError
 from pipeline.plan import SourcePlan
 from pipeline.query import Mode, Question
 from pipeline.records import EmbeddingSpace, Filter, Hit, JsonValue
+from pipeline.report import Observer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ async def status(settings: Settings) -> Status:
 
 
 async def plan(
-    settings: Settings, names: Sequence[str], *, rebuild: bool
+    settings: Settings, names: Sequence[str], *, rebuild: bool, observe: Observer
 ) -> tuple[list[SourcePlan], dict[str, Exception]]:
     """What an ingest of the named sources, or of all, would do; and why sources could not be looked at.
 
@@ -81,7 +82,7 @@ async def plan(
     async with build_pipeline(settings, rebuild=rebuild) as pipeline:
         for connector, metadata in connectors(settings, names):
             try:
-                plans.append(await plan_source(connector, pipeline, metadata=metadata))
+                plans.append(await plan_source(connector, pipeline, metadata=metadata, observe=observe))
             except DocweaveError as error:
                 errors[connector.source] = error
     return plans, errors

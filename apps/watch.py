@@ -95,9 +95,9 @@ class Bars(Watch):
     _bars: dict[str, TaskID] = field(default_factory=dict)
     _waiting: TaskID | None = None
 
-    def await_scheduler(self) -> None:
-        """Show that something happens before the first source begins: it takes seconds."""
-        self._waiting = self.progress.add_task("starting the scheduler", total=None, said="")
+    def wait(self, what: str) -> None:
+        """Show that something happens before the first source has been listed: it may take seconds."""
+        self._waiting = self.progress.add_task(what, total=None, said="")
 
     def show(self, report: SourceReport) -> None:
         """Move the source's bar."""
@@ -126,7 +126,7 @@ def run_ingest(config: Path, sources: list[str], *, rebuild: bool) -> Watch:
         KeyboardInterrupt: it was interrupted.
     """
     prefer_quiet()
-    with _watch() as watch:
+    with watching("starting the scheduler") as watch:
         token = watcher.set(watch)
         try:
             failure = asyncio.run(_run(str(config.absolute()), sources, rebuild, watch))
@@ -179,8 +179,8 @@ def _leave() -> None:
 
 
 @contextmanager
-def _watch() -> Iterator[Watch]:
-    """Bars if standard error is a terminal, lines if not."""
+def watching(waiting: str) -> Iterator[Watch]:
+    """Bars if standard error is a terminal, lines if not. `waiting` says what the first source waits for."""
     if not sys.stderr.isatty():
         yield Lines()
         return
@@ -196,5 +196,5 @@ def _watch() -> Iterator[Watch]:
     console = Console(stderr=True)
     with Progress(*shown, console=console, transient=True) as progress:
         bars = Bars(progress=progress)
-        bars.await_scheduler()
+        bars.wait(waiting)
         yield bars

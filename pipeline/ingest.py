@@ -77,7 +77,9 @@ async def plan_source(
     with _one_error():
         async with anyio.create_task_group() as stages:
             stages.start_soon(preparer.run, found.owed, read)
-            await _estimate(prepared, gone, plan, pipeline.store)
+            async for steps, touched in decided(prepared, gone, pipeline.store):
+                _estimate(steps, touched, plan, report)
+                observe(report)
     renamed = {document.renamed_from for document in plan.documents}
     plan.removed = sorted(key for key in found.removed if key not in renamed)
     plan.failures = {failure.key: failure.reason for failure in report.failures}
@@ -120,31 +122,25 @@ async def _decide_all(
                     await owing.send((step.prepared, step.known))
 
 
-async def _estimate(
-    found: MemoryObjectReceiveStream[Found], gone: dict[tuple[str, ...], str], plan: SourcePlan, store: Store
+def _estimate(
+    steps: Sequence[Step], touched: Sequence[DocumentState], plan: SourcePlan, report: SourceReport
 ) -> None:
     """Put down what each document would cost. Groups that stand in several documents are paid once."""
-    counted: set[str] = set()
-    async for steps, touched in decided(found, gone, store):
-        for state in touched:
-            plan.documents.append(PlannedDocument(key=state.key, change=Change.TOUCHED.value, tokens=0))
-        for step in steps:
-            missing = {
-                key: group.tokens
-                for key, group in zip(step.prepared.state.group_keys, step.prepared.groups, strict=True)
-                if key not in step.known and key not in counted
-            }
-            counted.update(missing)
-            tokens = sum(missing.values())
-            plan.tokens += tokens
-            plan.documents.append(
-                PlannedDocument(
-                    key=step.prepared.state.key,
-                    change=step.change.value,
-                    tokens=tokens,
-                    renamed_from=step.renamed_from,
-                )
+    for state in touched:
+        report.count(Change.TOUCHED.value)
+        plan.documents.append(PlannedDocument(key=state.key, change=Change.TOUCHED.value, tokens=0))
+    for step in steps:
+        report.count(step.change.value)
+        owed = plan.owed_by(step.prepared, step.known)
+        plan.tokens += owed
+        plan.documents.append(
+            PlannedDocument(
+                key=step.prepared.state.key,
+                change=step.change.value,
+                tokens=owed,
+                renamed_from=step.renamed_from,
             )
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,7 +164,7 @@ class _Writer:
             await self.store.replace(documents)
         for document in documents:
             change = self._changes.pop(document.prepared.state.key)
-            self._count(change)
+            self.report.count(change.value)
             self.report.chunks += sum(len(group.chunks) for group in document.prepared.groups)
         self.observe(self.report)
 
@@ -178,7 +174,7 @@ class _Writer:
         async with self._turn:
             await self.store.touch(states)
         for _ in states:
-            self._count(Change.TOUCHED)
+            self.report.count(Change.TOUCHED.value)
         self.observe(self.report)
 
     async def remove(self, keys: Sequence[str]) -> None:
@@ -186,10 +182,6 @@ class _Writer:
             await self.store.remove(self.report.source, keys)
         # A document that went on under a new key was counted as renamed.
         self.report.removed += max(0, len(keys) - self.report.renamed)
-
-    def _count(self, change: Change) -> None:
-        name = change.value
-        setattr(self.report, name, getattr(self.report, name) + 1)
 
 
 @contextmanager

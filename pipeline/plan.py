@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 
 from pipeline.errors import SourceError
-from pipeline.records import DocumentState, ItemRef, JsonValue, Prepared
+from pipeline.records import DocumentState, ItemRef, JsonValue, Known, Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,17 @@ class SourcePlan:
     """Why, by key."""
     tokens: int = 0
     cost_usd: float = 0.0
+    _counted: set[str] = field(default_factory=set, repr=False)
+    """Group keys that were put down already."""
+
+    def owed_by(self, prepared: Prepared, known: Known) -> int:
+        """Tokens of the document's groups that are neither known nor put down for another document."""
+        owed = 0
+        for key, group in zip(prepared.state.group_keys, prepared.groups, strict=True):
+            if key not in known and key not in self._counted:
+                self._counted.add(key)
+                owed += group.tokens
+        return owed
 
     def count(self, change: Change) -> int:
         """How many documents would go this way."""
@@ -97,4 +108,6 @@ class SourcePlan:
 
     def as_json(self) -> dict[str, JsonValue]:
         """All of it, for a program to read."""
-        return asdict(self)
+        plain = asdict(self)
+        del plain["_counted"]
+        return plain

@@ -59,6 +59,10 @@ class SourceReport:
         """How many documents' rows this run wrote or removed."""
         return self.added + self.changed + self.renamed + self.rewritten + self.removed
 
+    def count(self, change: str) -> None:
+        """Count one document, by what happened to it: the name of one of the fields above."""
+        setattr(self, change, getattr(self, change) + 1)
+
     def fail(self, key: str, error: Exception) -> None:
         """Report a document that could not be brought up to date."""
         self.failures.append(Failure(key=key, error=type(error).__name__, reason=str(error)))
