@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import anyio
@@ -11,7 +11,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from pipeline.plan import Change, decide
 from pipeline.prepare import Found
 from pipeline.protocols import Store
-from pipeline.records import DocumentState, Embedded, Known, Prepared
+from pipeline.records import DocumentState, Embedded, Known, Prepared, Vectors
 
 TOGETHER = 256
 """Documents whose vectors are looked up together, …"""
@@ -39,11 +39,15 @@ class Step:
 
 
 async def decided(
-    found: MemoryObjectReceiveStream[Found], gone: dict[tuple[str, ...], str], store: Store
+    found: MemoryObjectReceiveStream[Found],
+    gone: dict[tuple[str, ...], str],
+    store: Store,
+    look_up_begins: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[tuple[list[Step], list[DocumentState]]]:
     """Decide, a batch of documents at a time: those to be stored, and those of which only the marks moved.
 
     `gone` holds the keys that are no longer listed, by their group keys; a rename takes its old key out.
+    `look_up_begins` is called before the store is asked what was paid for already.
     """
     async with found:
         async for batch in _batches(found):
@@ -60,7 +64,10 @@ async def decided(
                     old_key = gone.pop(item.now.state.group_keys) if change is Change.RENAMED else None
                     pending.append((change, item.now, old_key))
             keys = {key for _, prepared, _ in pending for key in prepared.state.group_keys}
+            look_up_begins()
             known = await store.vectors(sorted(keys)) if keys else {}
+            for _, prepared, _ in pending:
+                _forget_partial(known, prepared)
             yield (
                 [
                     Step(change=change, prepared=prepared, known=known, renamed_from=old_key)
@@ -68,6 +75,13 @@ async def decided(
                 ],
                 touched,
             )
+
+
+def _forget_partial(known: dict[str, Vectors], prepared: Prepared) -> None:
+    """Take out what is not as many vectors as its group has chunks: somebody else's half-written rows."""
+    for key, group in zip(prepared.state.group_keys, prepared.groups, strict=True):
+        if key in known and len(known[key]) != len(group.chunks):
+            del known[key]
 
 
 async def _batches(found: MemoryObjectReceiveStream[Found]) -> AsyncIterator[list[Found]]:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 
 from pipeline.protocols import Embedder
-from pipeline.records import EmbeddingSpace, EmbedGroup, EmbedLimits, JsonValue, Metadata, RawDocument
+from pipeline.records import EmbeddingSpace, EmbedGroup, Grouping, JsonValue, Metadata, RawDocument
 
 ROW_VERSION = 1
 """Raised when what stands in a row is made differently from the same inputs."""
 
 
-def recipe(parser: str, chunker: str, space: EmbeddingSpace, limits: EmbedLimits, metadata: Metadata) -> str:
+def recipe(parser: str, chunker: str, embedder: Embedder, grouping: Grouping, metadata: Metadata) -> str:
     """Would we treat a document differently today? `metadata` is what the settings add to each document."""
-    grouping = f"{limits.group_tokens}/{limits.request_chunks}"
-    return _digest([str(ROW_VERSION), parser, chunker, _space(space), grouping, _canonical(metadata)])
+    limits = embedder.limits
+    division = [limits.group_tokens, limits.group_chunks, *astuple(grouping)]
+    treatment = [parser, chunker, _space(embedder.space), embedder.recipe, _canonical(division)]
+    return _digest([str(ROW_VERSION), *treatment, _canonical(metadata)])
 
 
 def content_key(raw: RawDocument) -> str:
@@ -30,7 +33,8 @@ def content_key(raw: RawDocument) -> str:
 
 def group_key(group: EmbedGroup, embedder: Embedder) -> str:
     """Must the group's vectors be computed? All that they depend on, and the space."""
-    return _digest([_space(embedder.space), *embedder.reads(group)])
+    division = [len(group.before), len(group.chunks), len(group.after)]
+    return _digest([_space(embedder.space), _canonical(division), *embedder.reads(group)])
 
 
 def row_key(
@@ -50,7 +54,7 @@ def _space(space: EmbeddingSpace) -> str:
     return _canonical([space.provider, space.model, space.dimensions, space.encoding])
 
 
-def _canonical(value: JsonValue | Metadata) -> str:
+def _canonical(value: JsonValue | Metadata | Sequence[JsonValue]) -> str:
     return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import anyio
 from anyio.abc import ObjectReceiveStream
 
+from pipeline import digest
+from pipeline.budget import Purse
 from pipeline.errors import EmbedError, Recovery, ServiceUnavailable
-from pipeline.pack import Packer
+from pipeline.pack import Packer, halved
 from pipeline.protocols import Embedder
 from pipeline.records import Embedded, EmbedGroup, EmbedReply, EmbedRequest, Known, Prepared, Vectors
 from pipeline.report import SourceReport
+
+BELIEVED = 8
+"""A group that fills less than one part in so many of the limit is not too large, whatever a service says."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -20,31 +25,58 @@ class _Waiting:
     """A document some of whose vectors are still to come."""
 
     prepared: Prepared
-    vectors: list[Vectors | None]
-    failed: bool = False
+    vectors: dict[str, Vectors]
+    """Those that are here, by group key."""
+    dropped: bool = False
+    """Failed, or left for another run."""
 
     def embedded(self) -> Embedded | None:
         """The whole document, once nothing is missing."""
-        here = tuple(vectors for vectors in self.vectors if vectors is not None)
-        whole = len(here) == len(self.vectors) and not self.failed
-        return Embedded(prepared=self.prepared, vectors=here) if whole else None
+        keys = self.prepared.state.group_keys
+        if self.dropped or any(key not in self.vectors for key in keys):
+            return None
+        return Embedded(prepared=self.prepared, vectors=tuple(self.vectors[key] for key in keys))
+
+    def divide(self, key: str, parts: Mapping[str, EmbedGroup]) -> None:
+        """Put smaller groups in the place of one."""
+        groups: list[EmbedGroup] = []
+        keys: list[str] = []
+        for old_key, group in zip(self.prepared.state.group_keys, self.prepared.groups, strict=True):
+            keys += parts if old_key == key else [old_key]
+            groups += parts.values() if old_key == key else [group]
+        state = replace(self.prepared.state, group_keys=tuple(keys))
+        self.prepared = replace(self.prepared, state=state, groups=tuple(groups))
 
 
 @dataclass(slots=True, kw_only=True)
 class EmbedStage:
     """Takes documents in as they come and hands them on with their vectors, request by request.
 
-    Identical groups that are under way at the same time are sent once. Memory is bounded by the open
-    requests of the packer and those in flight.
+    Identical groups are sent once. Memory is bounded by the open requests of the packer, those in flight,
+    and what came back since the last look-up but one.
     """
 
     embedder: Embedder
     report: SourceReport
-    complete: Callable[[Sequence[Embedded]], Awaitable[None]]
-    """Takes the documents that one reply made whole, to be committed together."""
-    _waiting: dict[str, list[tuple[_Waiting, int]]] = field(default_factory=dict)
-    """Who waits for a group key, and at which place of the document."""
+    purse: Purse
+    find: Callable[[Sequence[str]], Awaitable[Known]]
+    """Looks up vectors that were paid for already, by group key."""
+    complete: Callable[[Mapping[str, Vectors], Sequence[Embedded]], Awaitable[None]]
+    """Takes what one reply brought, and the documents that it made whole, to be stored together. Not to be
+    cancelled: it is paid for, and whatever fails beside it, it is kept."""
+    _waiting: dict[str, list[_Waiting]] = field(default_factory=dict)
+    """Who waits for a group key."""
     _keys: dict[EmbedGroup, str] = field(default_factory=dict)
+    _lately: dict[str, Vectors] = field(default_factory=dict)
+    _before: dict[str, Vectors] = field(default_factory=dict)
+
+    def look_up_begins(self) -> None:
+        """To be called before each look-up of what is stored already.
+
+        What comes back after a look-up began and before its documents arrive here was missed by it, and is
+        kept until then: it would be paid for twice.
+        """
+        self._before, self._lately = self._lately, {}
 
     async def run(self, documents: ObjectReceiveStream[tuple[Prepared, Known]], concurrency: int) -> None:
         """Embed every document, each given with the vectors of its groups that are known already.
@@ -60,25 +92,37 @@ class EmbedStage:
             packer = Packer(self.embedder.limits)
             async with requests_in:  # closed here already, for the senders to end
                 async for prepared, known in documents:
-                    for group in self._missing(prepared, known):
+                    packer.limits = self.purse.calibration.tightened(self.embedder.limits)
+                    for group in await self._missing(prepared, known):
                         if request := packer.add(group):
                             await requests_in.send(request)
                 for request in packer.flush():
                     await requests_in.send(request)
 
-    def _missing(self, prepared: Prepared, known: Known) -> list[EmbedGroup]:
+    async def _missing(self, prepared: Prepared, known: Known) -> list[EmbedGroup]:
         """Register a document; give those of its groups that nobody has asked for yet."""
-        keys = prepared.state.group_keys
-        document = _Waiting(prepared=prepared, vectors=[known.get(key) for key in keys])
+        document = _Waiting(prepared=prepared, vectors={})
+        parts = dict(zip(prepared.state.group_keys, prepared.groups, strict=True))
+        missing = self._await(parts, [document], {**self._before, **self._lately, **known})
+        if embedded := document.embedded():
+            await self.complete({}, [embedded])
+        return missing
+
+    def _await(
+        self, parts: Mapping[str, EmbedGroup], documents: Sequence[_Waiting], known: Known
+    ) -> list[EmbedGroup]:
+        """Have these documents wait for these groups, but for what is known; give those to be sent."""
         missing = []
-        for place, (key, group) in enumerate(zip(keys, prepared.groups, strict=True)):
-            if key in known:
+        for key, group in parts.items():
+            if key in known and len(known[key]) == len(group.chunks):
+                for document in documents:
+                    document.vectors[key] = known[key]
                 continue
             if key not in self._waiting:
                 self._waiting[key] = []
                 self._keys[group] = key
                 missing.append(group)
-            self._waiting[key].append((document, place))
+            self._waiting[key] += documents
         return missing
 
     async def _send_all(self, requests: ObjectReceiveStream[EmbedRequest]) -> None:
@@ -87,47 +131,107 @@ class EmbedStage:
                 await self._send(request)
 
     async def _send(self, request: EmbedRequest) -> None:
-        """Send one request; halve it while the service refuses it, until the refusal falls on one group."""
+        """Send one request; make it smaller while the service refuses it, or one like it was refused."""
+        if len(request.groups) > 1 and self.purse.calibration.is_too_large(request.tokens):
+            await self._send_halves(request)
+            return
+        held = self.purse.take(request.tokens)
+        if held is None:
+            self._leave(request)
+            return
         try:
             reply = await self.embedder.embed(request)
-        except EmbedError as error:
-            if error.recovery not in (Recovery.SPLIT, Recovery.SKIP):
+        except BaseException as error:
+            self.purse.give_back(held)
+            if not isinstance(error, EmbedError) or error.recovery not in (Recovery.SPLIT, Recovery.SKIP):
                 raise
-            if len(request.groups) == 1:
-                self._fail(request.groups[0], error)
-                return
-            middle = len(request.groups) // 2
-            await self._send(EmbedRequest(groups=request.groups[:middle]))
-            await self._send(EmbedRequest(groups=request.groups[middle:]))
+            refusal = error
+        else:
+            self._tally(request, reply, held)
+            await self.complete(*self._place(request, reply))
             return
-        self._tally(request, reply)
-        with anyio.CancelScope(shield=True):  # it is paid for: whatever fails beside it, it is kept
-            await self.complete(self._place(request, reply))
+        await self._send_smaller(request, refusal)
 
-    def _tally(self, request: EmbedRequest, reply: EmbedReply) -> None:
-        self.report.requests += 1
-        self.report.retries += reply.retries
-        self.report.tokens += reply.tokens
-        self.report.cost_usd += reply.cost_usd
-        shapes = [vectors.shape for vectors in reply.vectors]
-        wanted = [(len(group.chunks), self.embedder.space.dimensions) for group in request.groups]
-        if shapes != wanted:
+    async def _send_smaller(self, request: EmbedRequest, error: EmbedError) -> None:
+        """Halve a request that was refused, until the refusal falls on one group."""
+        too_large = error.recovery is Recovery.SPLIT
+        if len(request.groups) > 1:
+            if too_large:
+                self.purse.calibration.refused(request.tokens, self.embedder.limits)
+            await self._send_halves(request)
+            return
+        [group] = request.groups
+        parts = halved(group) if too_large and self._may_be_too_large(group) else ()
+        if parts:
+            await self._send_parts(group, parts)
+        else:
+            self._fail(group, error)
+
+    async def _send_halves(self, request: EmbedRequest) -> None:
+        middle = len(request.groups) // 2
+        await self._send(EmbedRequest(groups=request.groups[:middle]))
+        await self._send(EmbedRequest(groups=request.groups[middle:]))
+
+    def _may_be_too_large(self, group: EmbedGroup) -> bool:
+        return group.tokens * BELIEVED >= self.embedder.limits.group_tokens
+
+    async def _send_parts(self, group: EmbedGroup, parts: Sequence[EmbedGroup]) -> None:
+        """Embed the parts of a group that the service counts more tokens in than it takes.
+
+        They are groups of the document from now on, as its state will tell: no vector is stored under the
+        key of a context that it was not computed in.
+        """
+        keyed = {digest.group_key(part, self.embedder): part for part in parts}
+        known = await self.find(list(keyed))
+        key = self._keys.pop(group)
+        documents = self._waiting.pop(key)
+        for document in documents:
+            document.divide(key, keyed)
+        missing = self._await(keyed, documents, {**self._before, **self._lately, **known})
+        await self.complete({}, [whole for document in documents if (whole := document.embedded())])
+        for part in missing:
+            await self._send(EmbedRequest(groups=(part,)))
+
+    def _tally(self, request: EmbedRequest, reply: EmbedReply, held: int) -> None:
+        self.purse.pay(held, reply.tokens, reply.cost_usd)
+        self.purse.calibration.learn(request.tokens, reply.tokens)
+        self.report.paid(request.tokens, reply)
+        space = self.embedder.space
+        came = [(vectors.shape, vectors.dtype) for vectors in reply.vectors]
+        wanted = [((len(group.chunks), space.width), space.dtype) for group in request.groups]
+        if came != wanted:
             raise ServiceUnavailable(
-                f"{self.embedder.space}: {len(shapes)} groups of vectors came back for {len(wanted)}, "
+                f"{space}: {len(came)} groups of vectors came back for {len(wanted)}, "
                 "or of another shape than was asked for; nothing of them is stored"
             )
 
-    def _place(self, request: EmbedRequest, reply: EmbedReply) -> list[Embedded]:
-        """Put the vectors where they are waited for; give the documents that are complete by them."""
+    def _place(self, request: EmbedRequest, reply: EmbedReply) -> tuple[dict[str, Vectors], list[Embedded]]:
+        """Put the vectors where they are waited for; give them by key, and what is whole now."""
+        paid: dict[str, Vectors] = {}
         touched: dict[_Waiting, None] = {}
         for group, vectors in zip(request.groups, reply.vectors, strict=True):
-            for document, place in self._waiting.pop(self._keys.pop(group)):
-                document.vectors[place] = vectors
+            key = self._keys.pop(group)
+            paid[key] = vectors
+            for document in self._waiting.pop(key):
+                document.vectors[key] = vectors
                 touched[document] = None
-        return [embedded for document in touched if (embedded := document.embedded())]
+        self._lately |= paid
+        return paid, [embedded for document in touched if (embedded := document.embedded())]
 
     def _fail(self, group: EmbedGroup, error: EmbedError) -> None:
-        for document, _ in self._waiting.pop(self._keys.pop(group)):
-            if not document.failed:
-                document.failed = True
-                self.report.fail(document.prepared.state.key, error)
+        for document in self._drop(group):
+            self.report.fail(document.prepared.state.key, error)
+
+    def _leave(self, request: EmbedRequest) -> None:
+        """A budget is spent: what waits for these groups is left for another run."""
+        self.report.stopped_by = str(self.purse.empty)
+        self.report.left_tokens += request.tokens
+        for group in request.groups:
+            self.report.left += len(self._drop(group))
+
+    def _drop(self, group: EmbedGroup) -> list[_Waiting]:
+        """Give up a group; give the documents that were not given up before."""
+        fresh = [document for document in self._waiting.pop(self._keys.pop(group)) if not document.dropped]
+        for document in fresh:
+            document.dropped = True
+        return fresh

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import anyio
 from anyio.abc import ObjectSendStream
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from pipeline.budget import Budget, Calibration, Purse
 from pipeline.decide import Step, decided
 from pipeline.embed import EmbedStage
 from pipeline.plan import Change, PlannedDocument, SourcePlan, Survey, survey
 from pipeline.prepare import Found, Pipeline, Preparer
 from pipeline.protocols import Connector, Store
-from pipeline.records import DocumentState, Embedded, Known, Metadata, Prepared
+from pipeline.records import DocumentState, Embedded, Known, Metadata, Prepared, Spending, Vectors
 from pipeline.report import Observer, SourceReport, ignore
 
 AHEAD = 256
@@ -24,12 +26,25 @@ AHEAD = 256
 
 
 async def ingest_source(
-    connector: Connector, pipeline: Pipeline, *, metadata: Metadata | None = None, observe: Observer = ignore
+    connector: Connector,
+    pipeline: Pipeline,
+    *,
+    metadata: Metadata | None = None,
+    budgets: Sequence[Budget] = (),
+    observe: Observer = ignore,
 ) -> SourceReport:
     """Embed what is new or changed, rewrite what only looks different, remove what is gone.
 
-    `metadata` is added to each document's own. A document that fails is reported and costs its neighbours
-    nothing. What was committed before an error stays, and is not paid for again.
+    A document that fails is reported and costs its neighbours nothing. What was paid for before an error
+    stays, and is not paid for again.
+
+    Args:
+        connector: Reads the source.
+        pipeline: What the run is made of.
+        metadata: Added to each document's own.
+        budgets: None of them is passed. Where one would be, nothing is sent any more: the report tells how
+            much is left for another run, and all that costs nothing is done.
+        observe: Sees the report grow.
 
     Raises:
         SourceError: the source could not be listed, or turned us away. Nothing was removed.
@@ -39,18 +54,27 @@ async def ingest_source(
     started = time.monotonic()
     report = SourceReport(source=connector.source)
     preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
-    writer = _Writer(store=pipeline.store, report=report, observe=observe)
-    embedding = EmbedStage(embedder=pipeline.embedder, report=report, complete=writer.replace)
-
+    writer = _Writer(store=pipeline.store, report=report, observe=observe, journal=pipeline.journal)
     found = await _survey(preparer)
     observe(report)
+    purse = await _purse(pipeline, budgets)
+    embedding = EmbedStage(
+        embedder=pipeline.embedder,
+        report=report,
+        purse=purse,
+        find=pipeline.store.vectors,
+        complete=writer.complete,
+    )
     read, prepared = anyio.create_memory_object_stream[Found](AHEAD)
     owe, owing = anyio.create_memory_object_stream[tuple[Prepared, Known]](0)
-    with _one_error():
-        async with anyio.create_task_group() as stages:
-            stages.start_soon(preparer.run, found.owed, read)
-            stages.start_soon(embedding.run, owing, pipeline.concurrency)
-            await _decide_all(prepared, await _vanished(preparer, found), owe, writer)
+    try:
+        with _one_error():
+            async with anyio.create_task_group() as stages:
+                stages.start_soon(preparer.run, found.owed, read)
+                stages.start_soon(embedding.run, owing, pipeline.concurrency)
+                await _decide_all(prepared, await _vanished(preparer, found), owe, writer, embedding)
+    finally:
+        await _note_spending(pipeline, report, purse.calibration)
     await writer.remove(found.removed)
     await pipeline.store.upkeep()
     report.seconds = time.monotonic() - started
@@ -70,6 +94,7 @@ async def plan_source(
     report = SourceReport(source=connector.source)
     preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
     found = await _survey(preparer)
+    calibration = Calibration.of(await pipeline.store.spending(), pipeline.embedder.space)
     observe(report)
     plan = SourcePlan(source=connector.source, unchanged=found.unchanged)
     gone = await _vanished(preparer, found)
@@ -83,7 +108,8 @@ async def plan_source(
     renamed = {document.renamed_from for document in plan.documents}
     plan.removed = sorted(key for key in found.removed if key not in renamed)
     plan.failures = {failure.key: failure.reason for failure in report.failures}
-    plan.cost_usd = plan.tokens * pipeline.embedder.usd_per_million_tokens / 1_000_000
+    billed = plan.tokens * calibration.ratio
+    plan.cost_usd = billed * pipeline.embedder.usd_per_million_tokens / 1_000_000
     plan.documents.sort(key=lambda document: document.key)
     return plan
 
@@ -98,6 +124,35 @@ async def _survey(preparer: Preparer) -> Survey:
     return found
 
 
+async def _purse(pipeline: Pipeline, budgets: Sequence[Budget]) -> Purse:
+    """The budgets, with what earlier runs tell of the service's token counts."""
+    return Purse(
+        budgets=budgets,
+        usd_per_million_tokens=pipeline.embedder.usd_per_million_tokens,
+        calibration=Calibration.of(await pipeline.store.spending(), pipeline.embedder.space),
+    )
+
+
+async def _note_spending(pipeline: Pipeline, report: SourceReport, calibration: Calibration) -> None:
+    """Keep what was paid, also by a run that failed or was cancelled."""
+    if not (pipeline.journal and report.requests):
+        return
+    space = pipeline.embedder.space
+    spending = Spending(
+        at=datetime.now(UTC),
+        source=report.source,
+        provider=space.provider,
+        model=space.model,
+        requests=report.requests,
+        counted=report.counted,
+        tokens=report.tokens,
+        highest_ratio=calibration.highest_now,
+        cost_usd=report.cost_usd,
+    )
+    with anyio.CancelScope(shield=True):
+        await pipeline.store.spent(spending)
+
+
 async def _vanished(preparer: Preparer, found: Survey) -> dict[tuple[str, ...], str]:
     """The keys that are gone, by what was embedded under them: a new key with the same is a rename."""
     states = await preparer.pipeline.store.states(preparer.connector.source, found.removed)
@@ -109,14 +164,15 @@ async def _decide_all(
     gone: dict[tuple[str, ...], str],
     owing: ObjectSendStream[tuple[Prepared, Known]],
     writer: _Writer,
+    embedding: EmbedStage,
 ) -> None:
     """Send each document on: to be embedded, to be written as it is, or only to have its marks moved."""
     async with owing:
-        async for steps, touched in decided(found, gone, writer.store):
+        async for steps, touched in decided(found, gone, writer.store, embedding.look_up_begins):
             writer.expect(steps)
             await writer.touch(touched)
             whole = [(step, step.embedded()) for step in steps]
-            await writer.replace([embedded for _, embedded in whole if embedded])
+            await writer.complete({}, [embedded for _, embedded in whole if embedded])
             for step, embedded in whole:
                 if not embedded:
                     await owing.send((step.prepared, step.known))
@@ -150,18 +206,35 @@ class _Writer:
     store: Store
     report: SourceReport
     observe: Observer
+    journal: bool
     _changes: dict[str, Change] = field(default_factory=dict)
     _turn: anyio.Lock = field(default_factory=anyio.Lock)
+    _paid: dict[str, Vectors] = field(default_factory=dict)
+    _whole: list[Embedded] = field(default_factory=list)
 
     def expect(self, steps: Sequence[Step]) -> None:
         """What will be counted for each document when it is written."""
         self._changes.update({step.prepared.state.key: step.change for step in steps})
 
-    async def replace(self, documents: Sequence[Embedded]) -> None:
-        if not documents:
-            return
-        async with self._turn:
-            await self.store.replace(documents)
+    async def complete(self, paid: Mapping[str, Vectors], whole: Sequence[Embedded]) -> None:
+        """Keep what was paid for, then store the documents that are whole.
+
+        What came while others were writing is written with the next batch, all of it at once: a commit costs
+        nearly the same for one document as for all. Cancellation waits until it is written.
+        """
+        self._paid |= paid
+        self._whole += whole
+        with anyio.CancelScope(shield=True):
+            async with self._turn:
+                paid, whole = self._paid, self._whole
+                self._paid, self._whole = {}, []
+                if paid and self.journal:
+                    await self.store.journal(paid)
+                if whole:
+                    await self.store.replace(whole)
+                    self._tally(whole)
+
+    def _tally(self, documents: Sequence[Embedded]) -> None:
         for document in documents:
             change = self._changes.pop(document.prepared.state.key)
             self.report.count(change.value)

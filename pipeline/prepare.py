@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from pipeline.chunk import Chunker
 from pipeline.errors import DocweaveError, Recovery
 from pipeline.pack import group_chunks
 from pipeline.protocols import Connector, Embedder, Parser, Store
-from pipeline.records import Document, DocumentState, ItemRef, Metadata, Prepared
+from pipeline.records import Document, DocumentState, Grouping, ItemRef, Metadata, Prepared
 from pipeline.report import SourceReport
 
 READERS = 4
@@ -35,8 +35,11 @@ class Pipeline:
     chunker: Chunker
     embedder: Embedder
     store: Store
+    grouping: Grouping = field(default_factory=Grouping)
     concurrency: int = 4
-    """Embedding requests in flight."""
+    """Embedding requests in flight, at most."""
+    journal: bool = True
+    """Whether what was paid is kept and noted: of no use where embedding costs nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,8 @@ class Preparer:
         return digest.recipe(
             parts.parser.recipe,
             parts.chunker.recipe,
-            parts.embedder.space,
-            parts.embedder.limits,
+            parts.embedder,
+            parts.grouping,
             self.metadata,
         )
 
@@ -120,7 +123,7 @@ class Preparer:
     def _prepare(self, document: Document, content_key: str, recipe: str) -> Prepared:
         parts = self.pipeline
         chunks = parts.chunker.chunk(document)
-        groups = group_chunks(document.title, chunks, parts.embedder.limits)
+        groups = group_chunks(document.title, document.text, chunks, parts.embedder.limits, parts.grouping)
         metadata = {**self.metadata, **document.metadata}
         state = DocumentState(
             source=document.ref.source,

@@ -18,6 +18,7 @@ from pipeline.records import (
     Hit,
     ItemRef,
     RawDocument,
+    Spending,
     Vector,
     Vectors,
 )
@@ -78,8 +79,12 @@ class Embedder(Protocol):
     def usd_per_million_tokens(self) -> float:
         """The list price, for estimates."""
 
+    @property
+    def recipe(self) -> str:
+        """Names what else, beside space and limits, would make it embed the same document differently."""
+
     def reads(self, group: EmbedGroup) -> Iterable[str]:
-        """Every string that the group's vectors depend on, in order.
+        """Every string that the group's vectors depend on, in order: of each part that is sent, and options.
 
         `group_key` is made of these: what is not among them may change without a call being paid.
         """
@@ -117,6 +122,9 @@ class Reader(Protocol):
     async def counts(self) -> Mapping[str, tuple[int, int]]:
         """Documents and chunks of each source that has any."""
 
+    async def spending(self) -> list[Spending]:
+        """What was paid, run by run, oldest first."""
+
 
 class Store(Reader, Protocol):
     """The ingest side. Every write is whole: readers see a document as it was or as it is."""
@@ -128,7 +136,19 @@ class Store(Reader, Protocol):
         """What is known of these documents; keys that are not stored are left out."""
 
     async def vectors(self, group_keys: Sequence[str]) -> dict[str, Vectors]:
-        """Vectors that were paid for already, under whatever document; unknown keys are left out."""
+        """Vectors that were paid for already, under whatever document or in the journal.
+
+        Unknown keys are left out.
+        """
+
+    async def journal(self, vectors: Mapping[str, Vectors]) -> None:
+        """Keep vectors by group key as soon as they are paid for, whatever becomes of their documents.
+
+        Kept until the journal is over its size; `vectors` finds them.
+        """
+
+    async def spent(self, spending: Spending) -> None:
+        """Keep what a run paid."""
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +20,27 @@ SEPARATOR_TOKENS = 1
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 Metadata: TypeAlias = Mapping[str, JsonValue]
 
-Vectors: TypeAlias = NDArray[np.int8]
-"""The vectors of one embed group: shape (chunks, dimensions), int8 codes, compared by cosine."""
+Encoding: TypeAlias = Literal["int8", "binary", "float16"]
+"""How a vector's numbers are kept.
+
+int8: codes, not normalised, compared by cosine. binary: one bit a dimension, eight to a byte, least
+significant first, compared by Hamming distance. float16: of unit length, compared by cosine.
+"""
+
+_DTYPES: Mapping[Encoding, np.dtype[np.number]] = {
+    "int8": np.dtype(np.int8),
+    "binary": np.dtype(np.uint8),
+    "float16": np.dtype(np.float16),
+}
+
+Vectors: TypeAlias = NDArray[np.number]
+"""The vectors of one embed group: shape (chunks, `EmbeddingSpace.width`), of `EmbeddingSpace.dtype`."""
 
 Known: TypeAlias = Mapping[str, Vectors]
 """Vectors that were paid for already, by group key."""
 
-Vector: TypeAlias = NDArray[np.int8]
-"""One vector: shape (dimensions,), int8 codes."""
+Vector: TypeAlias = NDArray[np.number]
+"""One vector: shape (`EmbeddingSpace.width`,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +132,53 @@ class EmbedGroup:
 
     title: str
     chunks: tuple[Chunk, ...]
+    """What the vectors are kept of."""
+    before: tuple[Chunk, ...] = ()
+    """The chunks that stand before, sent to be seen; the group that they belong to keeps their vectors."""
+    after: tuple[Chunk, ...] = ()
+    """The chunks that follow, sent to be seen."""
+    lead: str = ""
+    """What is said of the document before all these; empty where the group is the whole document."""
+    lead_tokens: int = 0
+
+    @property
+    def seen(self) -> tuple[Chunk, ...]:
+        """Every chunk that is sent, in the document's order."""
+        return self.before + self.chunks + self.after
+
+    @property
+    def parts(self) -> int:
+        """How many texts are sent at most: the chunks, and the lead where there is one."""
+        return len(self.before) + len(self.chunks) + len(self.after) + bool(self.lead)
 
     @property
     def tokens(self) -> int:
-        """Tokens of all its chunks as we count them, with the separator that a service puts between two."""
-        return sum(chunk.tokens + SEPARATOR_TOKENS for chunk in self.chunks)
+        """Tokens of all that is sent as we count them, with the separator that a service puts between two."""
+        return sum(chunk.tokens + SEPARATOR_TOKENS for chunk in self.seen) + (
+            self.lead_tokens + SEPARATOR_TOKENS if self.lead else 0
+        )
+
+
+class Lead(StrEnum):
+    """What a group that is only a part of its document is told of it, in front of its own chunks."""
+
+    NONE = "none"
+    TITLE = "title"
+    HEADINGS = "headings"
+    """The title, and the headings above its first chunk."""
+    OPENING = "opening"
+    """The title, and the document's first words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """How a document that does not fit in one group is divided, beside the limits of the service."""
+
+    overlap_tokens: int = 1_000
+    """Of the neighbouring group, seen on each side. Of no use to a service without context."""
+    lead: Lead = Lead.OPENING
+    lead_tokens: int = 200
+    """The most that a lead may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +188,20 @@ class EmbeddingSpace:
     provider: str
     model: str
     dimensions: int
-    encoding: str = "int8"
+    encoding: Encoding = "int8"
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}, {self.dimensions} dimensions, {self.encoding}"
+
+    @property
+    def dtype(self) -> np.dtype[np.number]:
+        """Of its vectors' arrays."""
+        return _DTYPES[self.encoding]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector's array holds: one a dimension, or eight dimensions to a byte."""
+        return self.dimensions // 8 if self.encoding == "binary" else self.dimensions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +209,8 @@ class EmbedLimits:
     """What one request may hold, in tokens as we count them: with headroom for the service's own count."""
 
     group_tokens: int
+    group_chunks: int
+    """1 for a service without context, which embeds each text by itself."""
     request_tokens: int
     request_groups: int
     request_chunks: int
@@ -156,7 +225,7 @@ class DocumentState:
     version: str
     """May the source's item have changed? As the source gives it."""
     recipe: str
-    """Would we treat it differently today? Parser, chunker, splitter, space, limits."""
+    """Would we treat it differently today? Parser, chunker, splitter, space, limits, grouping."""
     content_key: str
     """Did the bytes change? All that the connector gave."""
     group_keys: tuple[str, ...]
@@ -212,6 +281,24 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What one run over one source paid a service for."""
+
+    at: datetime
+    source: str
+    provider: str
+    model: str
+    requests: int
+    counted: int
+    """Tokens as we counted them."""
+    tokens: int
+    """Tokens as the service did."""
+    highest_ratio: float
+    """The most that the service counted for one token of ours, over a whole request; 0 if none tells."""
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which chunks a search may see. Everything named must hold."""
 
@@ -230,7 +317,8 @@ class Hit:
     ordinal: int
     text: str
     score: float
-    """Vector: cosine similarity. Text: BM25. Hybrid: the fused score. Comparable within one search only."""
+    """Vector: cosine similarity (of bits: 1 - 2 x the share that differs). Text: BM25. Hybrid: the fused
+    score. Comparable within one search only."""
     title: str
     heading_path: tuple[str, ...]
     page: int | None

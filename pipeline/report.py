@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
-from pipeline.records import JsonValue
+from pipeline.records import EmbedReply, JsonValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +45,23 @@ class SourceReport:
     tokens: int = 0
     """Tokens paid for, as the service counted them."""
     cost_usd: float = 0.0
+    counted: int = 0
+    """The same tokens as we counted them."""
     requests: int = 0
     retries: int = 0
+    left: int = 0
+    """Documents that a budget left for another run."""
+    left_tokens: int = 0
+    """What they would have cost, as we count tokens."""
+    stopped_by: str | None = None
+    """The budget that was spent."""
     seconds: float = 0.0
 
     @property
     def done(self) -> int:
         """How many of the owed documents have been dealt with."""
-        return self.touched + self.added + self.changed + self.renamed + self.rewritten + len(self.failures)
+        written = self.added + self.changed + self.renamed + self.rewritten
+        return self.touched + written + self.left + len(self.failures)
 
     @property
     def written(self) -> int:
@@ -66,6 +75,14 @@ class SourceReport:
     def fail(self, key: str, error: Exception) -> None:
         """Report a document that could not be brought up to date."""
         self.failures.append(Failure(key=key, error=type(error).__name__, reason=str(error)))
+
+    def paid(self, counted: int, reply: EmbedReply) -> None:
+        """Count a request that was answered. `counted` is its tokens as we count them."""
+        self.requests += 1
+        self.retries += reply.retries
+        self.counted += counted
+        self.tokens += reply.tokens
+        self.cost_usd += reply.cost_usd
 
     def as_json(self) -> dict[str, JsonValue]:
         """All of it, for a program to read."""

@@ -10,6 +10,7 @@ import base64
 import functools
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,10 @@ _SPLIT = (  # Qwen's published split pattern (tokenization_qwen.py of the Qwen m
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+_WORD = re.compile(r"\S+")
+_LONGEST_TOKEN = 16
+"""Characters beyond which a token is rare enough: what is cut off by it is not missed in a lead."""
 
 _SEAM = re.compile(r"(?<=\n)(?=\S)|(?<=\S)(?= \S)")
 """Where no token can lie across: the split pattern always ends one there, and NFC composes nothing."""
@@ -62,6 +67,21 @@ def count(text: str) -> int:
     if len(text) <= _BLOCK:
         return _count(text)
     return sum(_count(block) if len(block) <= _BLOCK else _bytes(block) for block in _blocks(text))
+
+
+def beginning(text: str, most: int) -> str:
+    """The first words of `text` that have at most `most` tokens; a first word that is longer is cut.
+
+    Takes time for about `most` tokens, however long the text is.
+    """
+    text = text[: most * _LONGEST_TOKEN]
+    if count(text) <= most:
+        return text
+    ends = [word.end() for word in _WORD.finditer(text)]
+    fitting = bisect_right(ends, most, key=lambda end: count(text[:end]))
+    if fitting:
+        return text[: ends[fitting - 1]]
+    return text[: bisect_right(range(len(text)), most, key=lambda end: count(text[:end])) - 1]
 
 
 def _count(text: str) -> int:

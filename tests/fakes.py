@@ -26,7 +26,7 @@ from pipeline.records import (
 
 @dataclass
 class OracleEmbedder:
-    """Vectors that depend on every text of their group and on nothing else.
+    """Vectors that depend on every text that is sent with their group, and on nothing else.
 
     A vector that is stale in any way therefore differs from what a fresh ingest gives.
     """
@@ -36,16 +36,19 @@ class OracleEmbedder:
     )
     limits: EmbedLimits = field(
         default_factory=lambda: EmbedLimits(
-            group_tokens=2_000, request_tokens=8_000, request_groups=64, request_chunks=500
+            group_tokens=2_000, group_chunks=500, request_tokens=8_000, request_groups=64, request_chunks=500
         )
     )
     usd_per_million_tokens: float = 10.0
+    recipe: str = ""
+    counts: float = 1.0
+    """The service's tokens for one of ours."""
     refuse: Callable[[EmbedRequest], EmbedError | None] = lambda _request: None
     """Asked before each request is served."""
     requests: list[EmbedRequest] = field(default_factory=list)
 
     def reads(self, group: EmbedGroup) -> Iterable[str]:
-        return [chunk.text for chunk in group.chunks]
+        return [group.lead, *(chunk.text for chunk in group.seen)]
 
     async def embed(self, request: EmbedRequest) -> EmbedReply:
         if error := self.refuse(request):
@@ -53,15 +56,18 @@ class OracleEmbedder:
         assert request.groups, "an empty request is never sent"
         assert request.tokens <= self.limits.request_tokens
         assert len(request.groups) <= self.limits.request_groups
-        assert sum(len(group.chunks) for group in request.groups) <= self.limits.request_chunks
+        assert sum(group.parts for group in request.groups) <= self.limits.request_chunks
+        assert all(len(group.seen) <= self.limits.group_chunks for group in request.groups)
         assert all(group.tokens <= self.limits.group_tokens for group in request.groups)
         self.requests.append(request)
         vectors = tuple(self.vectors(group) for group in request.groups)
-        return EmbedReply(vectors=vectors, tokens=request.tokens, cost_usd=request.tokens / 100_000)
+        billed = round(request.tokens * self.counts)
+        return EmbedReply(vectors=vectors, tokens=billed, cost_usd=billed / 100_000)
 
     def vectors(self, group: EmbedGroup) -> Vectors:
         whole = "\x00".join(self.reads(group))
-        rows = [self._code(f"{ordinal}\x00{whole}") for ordinal in range(len(group.chunks))]
+        first = len(group.before)
+        rows = [self._code(f"{place}\x00{whole}") for place in range(first, first + len(group.chunks))]
         return np.stack(rows)
 
     async def embed_query(self, text: str) -> Vector:

@@ -24,21 +24,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from pipeline.embedders import _lexical
+from pipeline.embedders._models import LOCAL_MODEL, limits
 from pipeline.errors import ServiceRefused
-from pipeline.records import (
-    EmbeddingSpace,
-    EmbedGroup,
-    EmbedLimits,
-    EmbedReply,
-    EmbedRequest,
-    Vector,
-    Vectors,
+from pipeline.records import EmbeddingSpace, EmbedGroup, EmbedReply, EmbedRequest, Vector, Vectors
+
+SPACE = EmbeddingSpace(
+    provider=LOCAL_MODEL.provider, model=LOCAL_MODEL.name, dimensions=LOCAL_MODEL.most_dimensions
 )
 
-SPACE = EmbeddingSpace(provider="local", model="docweave-static-1", dimensions=1024)
-"""The model's number goes up with whatever changes a vector: weights, words, the shares below."""
-
-LIMITS = EmbedLimits(group_tokens=31_000, request_tokens=115_000, request_groups=512, request_chunks=16_000)
+LIMITS = limits(contextual=True)
 """The services', so that what is tried here is cut and packed as it will be there."""
 
 # Chosen on half the questions of three retrieval sets; the other half, and four more sets, bear them out.
@@ -70,17 +64,26 @@ class LocalEmbedder:
     space = SPACE
     limits = LIMITS
     usd_per_million_tokens = 0.0
+    recipe = ""
 
     def __init__(self) -> None:
         self._table, self._tokenizer = _weights()
         self._bare = self._tokenizer.token_to_id("▁")
 
     def reads(self, group: EmbedGroup) -> Iterator[str]:
-        """The title; then of each chunk how deep it stands, the headings above it and its text."""
+        """The title; then of each chunk how deep it stands, the headings above it and its text.
+
+        Of the chunks before and after, the texts: they count towards the group's mean. No lead: the title is
+        read anyway.
+        """
         yield group.title
+        for chunk in group.before:
+            yield chunk.text
         for chunk in group.chunks:
             yield str(len(chunk.heading_path))
             yield from chunk.heading_path
+            yield chunk.text
+        for chunk in group.after:
             yield chunk.text
 
     async def embed(self, request: EmbedRequest) -> EmbedReply:
@@ -99,9 +102,7 @@ class LocalEmbedder:
     def floats(self, groups: Sequence[EmbedGroup]) -> list[Floats]:
         """Each group's vectors before they are rounded to codes: shape (chunks, 1024), length 1 or 0."""
         texts: dict[str, int] = {}  # to its row: headings, and what else repeats, are looked at once
-        chunk_rows = [
-            [texts.setdefault(chunk.text, len(texts)) for chunk in group.chunks] for group in groups
-        ]
+        seen_rows = [[texts.setdefault(chunk.text, len(texts)) for chunk in group.seen] for group in groups]
         heading_rows = [
             [
                 texts.setdefault("\n".join((group.title, *chunk.heading_path)), len(texts))
@@ -111,8 +112,8 @@ class LocalEmbedder:
         ]
         vectors = self._alone(list(texts))
         return [
-            _in_context(vectors[chunks], vectors[headings])
-            for chunks, headings in zip(chunk_rows, heading_rows, strict=True)
+            _in_context(vectors[seen], len(group.before), vectors[headings])
+            for group, seen, headings in zip(groups, seen_rows, heading_rows, strict=True)
         ]
 
     def _alone(self, texts: Sequence[str]) -> Floats:
@@ -161,9 +162,16 @@ class LocalEmbedder:
         return share * math.log1p(rank / _COMMON)
 
 
-def _in_context(chunks: Floats, headings: Floats) -> Floats:
-    """A group's chunks, shifted towards their mean and towards what stands above each."""
-    return _unit(chunks + _GROUP * chunks.mean(axis=0) + _HEADINGS * headings)
+def _in_context(seen: Floats, before: int, headings: Floats) -> Floats:
+    """A group's own chunks, shifted towards the mean of all that is seen and towards what stands above each.
+
+    Args:
+        seen: The vectors of all that is seen.
+        before: How many of these come before the group's own.
+        headings: The vectors of what stands above the group's own.
+    """
+    chunks = seen[before : before + len(headings)]
+    return _unit(chunks + _GROUP * seen.mean(axis=0) + _HEADINGS * headings)
 
 
 def codes(vectors: Floats) -> Vectors:

@@ -64,7 +64,13 @@ MODELS: Mapping[str, KnownModel] = MappingProxyType(
 )
 """The contextual models by name (https://docs.perplexity.ai/docs/embeddings, 2026)."""
 
-LIMITS = EmbedLimits(group_tokens=31_000, request_tokens=115_000, request_groups=512, request_chunks=16_000)
+LIMITS = EmbedLimits(
+    group_tokens=31_000,
+    group_chunks=16_000,
+    request_tokens=115_000,
+    request_groups=512,
+    request_chunks=16_000,
+)
 """Below the documented 32K tokens a document and 120,000 a request.
 
 The service's own count need not be ours (the samples in its documentation differ), and it does not say
@@ -134,6 +140,11 @@ class PerplexityEmbedder:
         """The list price; 0 for a model that has none."""
         known = MODELS.get(self._space.model)
         return known.usd_per_million_tokens if known else 0.0
+
+    @property
+    def recipe(self) -> str:
+        """Nothing beside space and limits."""
+        return ""
 
     def reads(self, group: EmbedGroup) -> list[str]:
         """The strings that are sent for the group: its chunks' texts, without what cannot be sent.

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from pipeline.errors import StoreRefused
 
@@ -76,6 +76,27 @@ class CoreIndex(Protocol):
     name: str
 
 
+class CoreLengths(TypedDict):
+    """How many rows the fragments of a table have."""
+
+    max: int
+
+
+class CoreFragments(TypedDict):
+    """How a table's rows are spread over files."""
+
+    num_fragments: int
+    num_small_fragments: int
+    lengths: CoreLengths
+
+
+class CoreStats(TypedDict):
+    """How a table is doing."""
+
+    num_rows: int
+    fragment_stats: CoreFragments
+
+
 class CoreTable(Protocol):
     """An open table."""
 
@@ -85,7 +106,7 @@ class CoreTable(Protocol):
     def query(self) -> CorePlainQuery:
         """A new query of all rows."""
 
-    async def stats(self) -> Mapping[str, Mapping[str, int]]:
+    async def stats(self) -> CoreStats:
         """How its files are doing."""
 
     async def list_indices(self) -> list[CoreIndex]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreRefused
-from pipeline.records import EmbeddingSpace, Filter, Hit, Vector
+from pipeline.records import EmbeddingSpace, Filter, Hit, Spending, Vector
 from pipeline.stores import _core, _predicates, _rows
 from pipeline.stores._place import Place
-from pipeline.stores._schema import TEXT_COLUMNS, Names, pinned_space
+from pipeline.stores._schema import SPENDING, TEXT_COLUMNS, Names, check_form, pinned_space, stored_type
+from pipeline.stores._shape import check_question
 
 
 class LanceTables:
-    """Reads two tables, by name. Every call sees what the last commit wrote."""
+    """Reads two tables, by name, and what stands beside them. Every call sees what the last commit wrote."""
 
     def __init__(self, place: Place, connection: _core.CoreConnection, names: Names) -> None:
         self._place = place
@@ -32,22 +32,28 @@ class LanceTables:
         return await self._pinned(self._names.chunks)
 
     async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
-        """The chunks whose vectors are nearest by cosine, best first. Exact: every vector is compared.
+        """The chunks whose vectors are nearest, best first: by cosine, bits by Hamming distance.
 
-        A chunk whose vector is zero has no direction, and is near to nothing.
+        Exact: every vector is compared. By cosine, a chunk whose vector is zero has no direction, and is near
+        to nothing.
 
         Raises:
+            StoreRefused: the vector is not of the table's space.
             StoreError: as `open`.
         """
+        space = await self._pinned(self._names.chunks)
         table = await self._table(self._names.chunks)
-        if table is None:
+        if table is None or space is None:
             return []
+        check_question(vector, space)
+        by_bits = space.encoding == "binary"
         with self._place.during("search by vector"):
-            query = table.query().nearest_to(pa.array(np.asarray(vector).astype(np.float16)))
-            query.distance_type("cosine")
+            query = table.query().nearest_to(pa.array(vector.astype(stored_type(space).to_pandas_dtype())))
+            query.distance_type("hamming" if by_bits else "cosine")
             rows = await _ranked(query, limit, where, "_distance")
-        # Rounding may leave a distance of a few parts in ten million below zero.
-        return _rows.hits(rows, [min(1.0, 1.0 - distance) for distance in rows["_distance"].to_pylist()])
+        # A cosine distance is 0 … 2; rounding may leave it a few parts in ten million below zero.
+        scale = 2 / space.dimensions if by_bits else 1
+        return _rows.hits(rows, [min(1.0, 1.0 - scale * d) for d in rows["_distance"].to_pylist()])
 
     async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks that hold words of `text`, in their text or the headings above it, best first by BM25.
@@ -80,6 +86,17 @@ class LanceTables:
             for row in sorted(grouped.to_pylist(), key=lambda row: row["source"])
         }
 
+    async def spending(self) -> list[Spending]:
+        """What was paid, run by run, oldest first.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        if await self._beside(SPENDING) is None:
+            return []
+        rows = await self._select(SPENDING, _rows.SPENDING_COLUMNS)
+        return [Spending(**row) for row in rows.sort_by("at").to_pylist()]
+
     async def _pinned(self, name: str) -> EmbeddingSpace | None:
         table = await self._table(name)
         if table is None:
@@ -99,6 +116,14 @@ class LanceTables:
             if where:
                 query.where(where)
             return await _collected(query)
+
+    async def _beside(self, name: str) -> _core.CoreTable | None:
+        """A table that holds no chunks and no documents, made by the first who needs it."""
+        table = await self._table(name)
+        if table is not None:
+            with self._place.during(f"read the schema of {name}"):
+                check_form(await table.schema(), f"{self._place}/{name}")
+        return table
 
     async def _table(self, name: str) -> _core.CoreTable | None:
         """A table that follows every commit; None where there is none yet."""

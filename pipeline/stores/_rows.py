@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
 import numpy as np
@@ -18,9 +19,10 @@ from pipeline.records import (
     JsonValue,
     Metadata,
     Prepared,
+    Spending,
     Vectors,
 )
-from pipeline.stores._schema import chunks_schema, documents_schema
+from pipeline.stores._schema import chunks_schema, documents_schema, spending_schema, stored_type
 
 HIT_COLUMNS = [
     "source",
@@ -36,6 +38,7 @@ HIT_COLUMNS = [
     "metadata",
 ]
 STATE_COLUMNS = ["source", "key", "version", "recipe", "content_key", "group_keys", "row_key"]
+SPENDING_COLUMNS = [field.name for field in fields(Spending)]
 VECTOR_COLUMNS = ["source", "key", "ordinal", "group_key", "group_ordinal", "vector"]
 
 
@@ -99,6 +102,12 @@ def state_rows(states: Sequence[DocumentState], space: EmbeddingSpace) -> pa.Tab
     return _table(columns, pa.schema([whole.field(name) for name in columns]))
 
 
+def spending_row(spending: Spending, space: EmbeddingSpace) -> pa.Table:
+    """The one row that tells of it."""
+    columns = asdict(spending) | {"source": _well_formed(spending.source)}
+    return pa.Table.from_pylist([columns], schema=spending_schema(space))
+
+
 def hits(rows: pa.Table, scores: Iterable[float]) -> list[Hit]:
     """A hit for each row of `HIT_COLUMNS`."""
     return [
@@ -118,37 +127,38 @@ def states(rows: pa.Table) -> Iterator[DocumentState]:
         yield DocumentState(group_keys=tuple(row.pop("group_keys") or ()), **row)
 
 
-def vectors(rows: pa.Table) -> dict[str, Vectors]:
+def vectors(rows: pa.Table, space: EmbeddingSpace) -> dict[str, Vectors]:
     """The vectors of each group among rows of `VECTOR_COLUMNS`, in the order of their chunks.
 
-    A group may stand in several documents, and several times in one: one of them is taken, whole.
+    A group may stand in several documents, and several times in one: the longest that has no gap is taken.
     """
     places = zip(*(rows[name].to_pylist() for name in VECTOR_COLUMNS[:5]), strict=True)
     groups: dict[tuple[str, str, str, int], list[tuple[int, int]]] = {}
     for row, (source, key, ordinal, group_key, number) in enumerate(places):
         groups.setdefault((group_key, source, key, number), []).append((ordinal, row))
-    codes = _codes(rows["vector"])
-    found: dict[str, Vectors] = {}
+    whole: dict[str, list[tuple[int, int]]] = {}
     for (group_key, *_), chunks in groups.items():
         chunks.sort()
-        whole = chunks[-1][0] - chunks[0][0] + 1 == len(chunks)
-        if whole and group_key not in found:
-            found[group_key] = codes[[row for _, row in chunks]]
-    return found
+        gapless = chunks[-1][0] - chunks[0][0] + 1 == len(chunks)
+        if gapless and len(chunks) > len(whole.get(group_key, ())):
+            whole[group_key] = chunks
+    stored = _numbers(rows["vector"], space)
+    return {group_key: stored[[row for _, row in chunks]] for group_key, chunks in whole.items()}
 
 
-def _codes(column: pa.ChunkedArray) -> Vectors:
-    """float16 holds every int8 exactly, so this gives back what was stored."""
+def _numbers(column: pa.ChunkedArray, space: EmbeddingSpace) -> Vectors:
+    """Exactly what was stored: float16 holds every int8."""
     parts = [part.flatten().to_numpy(zero_copy_only=False) for part in column.chunks]
-    flat = np.concatenate(parts) if parts else np.empty(0, dtype=np.float16)
-    return flat.astype(np.int8).reshape(-1, column.type.list_size)
+    flat = np.concatenate(parts) if parts else np.empty(0)
+    return flat.astype(space.dtype, copy=False).reshape(-1, space.width)
 
 
 def _vector_column(documents: Sequence[Embedded], space: EmbeddingSpace) -> pa.Array:
+    kind = stored_type(space)
     arrays = [vectors for document in documents for vectors in document.vectors]
-    codes = np.concatenate(arrays) if arrays else np.empty((0, space.dimensions), dtype=np.int8)
-    flat = pa.array(codes.astype(np.float16).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, space.dimensions)
+    numbers = np.concatenate(arrays) if arrays else np.empty((0, space.width))
+    flat = pa.array(numbers.astype(kind.to_pandas_dtype(), copy=False).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, space.width)
 
 
 def _marks(states: Sequence[DocumentState]) -> dict[str, Sequence[object] | pa.Array]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 import pyarrow as pa
 
 from pipeline.errors import StoreRefused
-from pipeline.records import EmbeddingSpace
+from pipeline.records import EmbeddingSpace, Encoding
 
 VERSION = 1
 """Of the tables' form. Tables of a later one are refused."""
@@ -38,9 +40,22 @@ STAGED = Names("chunks_next", "documents_next")
 """Where a rebuild is written until it is published."""
 
 
+JOURNAL = "journal"
+"""Vectors of all spaces, by group key."""
+LEASE = "journal_lease"
+"""There while the journal is compacted: of two who do so at once, one leaves all that it wrote behind."""
+SPENDING = "spending"
+"""What was paid, for all spaces."""
+
+
 def schema_of(name: str, space: EmbeddingSpace) -> pa.Schema:
     """Of any of the tables, by its name."""
-    return (chunks_schema if name in (LIVE.chunks, STAGED.chunks) else documents_schema)(space)
+    return _SCHEMAS[name](space)
+
+
+def stored_type(space: EmbeddingSpace) -> pa.DataType:
+    """Of one of a vector's numbers. int8 cannot be searched, and float16 holds every code exactly."""
+    return pa.uint8() if space.encoding == "binary" else pa.float16()
 
 
 def chunks_schema(space: EmbeddingSpace) -> pa.Schema:
@@ -52,7 +67,7 @@ def chunks_schema(space: EmbeddingSpace) -> pa.Schema:
             pa.field("key", pa.string()),
             pa.field("ordinal", pa.int32()),
             pa.field("text", pa.string()),
-            pa.field("vector", pa.list_(pa.float16(), space.dimensions)),
+            pa.field("vector", pa.list_(stored_type(space), space.width)),
             pa.field("title", pa.string()),
             pa.field("heading_path", pa.list_(pa.string())),
             pa.field("headings", pa.string()),
@@ -94,14 +109,66 @@ def documents_schema(space: EmbeddingSpace) -> pa.Schema:
     )
 
 
+def journal_schema(_: EmbeddingSpace) -> pa.Schema:
+    """One row a group, of whatever space."""
+    return pa.schema(
+        [
+            pa.field("group_key", pa.string()),
+            pa.field("provider", pa.string()),
+            pa.field("model", pa.string()),
+            pa.field("dimensions", pa.int32()),
+            pa.field("encoding", pa.string()),
+            pa.field("chunks", pa.int32()),
+            pa.field("vectors", pa.large_binary()),
+            pa.field("bytes", pa.int64()),
+            pa.field("kept_at", pa.timestamp("us", tz="UTC")),
+        ],
+        metadata=_FORM,
+    )
+
+
+def spending_schema(_: EmbeddingSpace) -> pa.Schema:
+    """One row a run over a source."""
+    return pa.schema(
+        [
+            pa.field("at", pa.timestamp("us", tz="UTC")),
+            pa.field("source", pa.string()),
+            pa.field("provider", pa.string()),
+            pa.field("model", pa.string()),
+            pa.field("requests", pa.int64()),
+            pa.field("counted", pa.int64()),
+            pa.field("tokens", pa.int64()),
+            pa.field("highest_ratio", pa.float64()),
+            pa.field("cost_usd", pa.float64()),
+        ],
+        metadata=_FORM,
+    )
+
+
 def pinned_space(schema: pa.Schema, table: str) -> EmbeddingSpace:
     """The space of a table's vectors.
 
     Raises:
         StoreRefused: the table is not one of ours, or of a later form.
     """
+    check_form(schema, table, SPACE_KEY)
+    space = EmbeddingSpace(**json.loads(schema.metadata[SPACE_KEY]))
+    if space.encoding not in get_args(Encoding):
+        raise StoreRefused(
+            f'the table "{table}" holds vectors as {space.encoding}, and this Docweave knows '
+            f"{', '.join(get_args(Encoding))}: use the Docweave that wrote it, or a later one"
+        )
+    return space
+
+
+def check_form(schema: pa.Schema, table: str, *pinned: bytes) -> None:
+    """The table is ours, of a form that is known here, and has these keys beside.
+
+    Raises:
+        StoreRefused: it is not.
+    """
     metadata = schema.metadata or {}
-    if VERSION_KEY not in metadata or SPACE_KEY not in metadata:
+    if not {VERSION_KEY, *pinned} <= metadata.keys():
         raise StoreRefused(
             f'the table "{table}" was not made by Docweave: nothing is pinned to its schema. '
             "Choose another store.uri, or move that table away"
@@ -112,8 +179,18 @@ def pinned_space(schema: pa.Schema, table: str) -> EmbeddingSpace:
             f'the table "{table}" has form {version}, and this Docweave knows forms up to {VERSION}: '
             "use the Docweave that wrote it, or a later one"
         )
-    return EmbeddingSpace(**json.loads(metadata[SPACE_KEY]))
 
 
 def _pinned(space: EmbeddingSpace) -> dict[bytes, bytes]:
-    return {VERSION_KEY: str(VERSION).encode(), SPACE_KEY: json.dumps(asdict(space)).encode()}
+    return {**_FORM, SPACE_KEY: json.dumps(asdict(space)).encode()}
+
+
+_FORM = {VERSION_KEY: str(VERSION).encode()}
+_SCHEMAS: dict[str, Callable[[EmbeddingSpace], pa.Schema]] = {
+    LIVE.chunks: chunks_schema,
+    STAGED.chunks: chunks_schema,
+    LIVE.documents: documents_schema,
+    STAGED.documents: documents_schema,
+    JOURNAL: journal_schema,
+    SPENDING: spending_schema,
+}

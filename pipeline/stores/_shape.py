@@ -1,13 +1,25 @@
-"""What may be stored at all."""
+"""What may be stored, and asked for, at all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.errors import StoreRefused
-from pipeline.records import Embedded, EmbeddingSpace
+from pipeline.records import Embedded, EmbeddingSpace, Vector, Vectors
+
+
+def check_space(space: EmbeddingSpace) -> None:
+    """Vectors of this space can be stored.
+
+    Raises:
+        StoreRefused: bits that do not fill their bytes.
+    """
+    if space.encoding == "binary" and space.dimensions % 8:
+        raise StoreRefused(
+            f"{space} cannot be stored: eight bits make a byte, so binary vectors need a multiple of 8"
+        )
 
 
 def check_vectors(documents: Sequence[Embedded], space: EmbeddingSpace) -> None:
@@ -24,9 +36,35 @@ def check_vectors(documents: Sequence[Embedded], space: EmbeddingSpace) -> None:
                 f"{len(state.group_keys)} keys and {len(document.vectors)} arrays of vectors"
             )
         for group, vectors in zip(groups, document.vectors, strict=True):
-            wanted = (len(group.chunks), space.dimensions)
-            if vectors.shape != wanted or vectors.dtype != np.int8:
-                raise StoreRefused(
-                    f"{state.source}/{state.key} cannot be stored: {vectors.dtype} vectors of shape "
-                    f"{vectors.shape} came, and int8 vectors of shape {wanted} belong to it"
-                )
+            _check(vectors, (len(group.chunks), space.width), space, f"{state.source}/{state.key}")
+
+
+def check_groups(vectors: Mapping[str, Vectors], space: EmbeddingSpace) -> None:
+    """Every group has at least one vector, and all are of the space.
+
+    Raises:
+        StoreRefused: one has not.
+    """
+    for group_key, array in vectors.items():
+        _check(array, (max(1, len(array)), space.width), space, f"group {group_key}")
+
+
+def check_question(vector: Vector, space: EmbeddingSpace) -> None:
+    """The stored vectors can be compared with this one.
+
+    Raises:
+        StoreRefused: they cannot.
+    """
+    _check(vector, (space.width,), space, "a question's vector", "searched for")
+
+
+def _check(
+    array: Vectors, shape: tuple[int, ...], space: EmbeddingSpace, what: str, done: str = "stored"
+) -> None:
+    if array.shape != shape or array.dtype != space.dtype:
+        raise StoreRefused(
+            f"{what} cannot be {done}: {array.dtype} of shape {array.shape} came, "
+            f"and {space} asks for {space.dtype} of shape {shape}"
+        )
+    if not np.isfinite(array).all():
+        raise StoreRefused(f"{what} cannot be {done}: a number that is not finite stands in the vectors")

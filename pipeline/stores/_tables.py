@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
 
+import anyio
 import pyarrow as pa
 
-from pipeline.errors import SpaceMismatch, StoreError, StoreRefused
+from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavailable
 from pipeline.records import EmbeddingSpace
 from pipeline.stores._place import Place
 from pipeline.stores._schema import (
@@ -17,6 +20,7 @@ from pipeline.stores._schema import (
     STAGED,
     TEXT_COLUMNS,
     Names,
+    check_form,
     pinned_space,
     schema_of,
 )
@@ -25,7 +29,23 @@ if TYPE_CHECKING:
     from lancedb import AsyncConnection, AsyncTable
 
 ATTEMPTS = 5
-"""How often making a table or an index is tried while others make it too."""
+"""How often something is tried that others may be in the way of."""
+LEASE_ENDS = timedelta(hours=1)
+TAKEN_KEY = b"docweave.taken"
+Outcome = TypeVar("Outcome")
+
+
+async def repeated(attempt: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """What it gives, in the end. For what may be done twice, and may have a file taken from under it.
+
+    Raises:
+        StoreUnavailable: it has failed too often.
+    """
+    for number in range(1, ATTEMPTS):
+        with suppress(StoreUnavailable):
+            return await attempt()
+        await asyncio.sleep(0.05 * number)
+    return await attempt()
 
 
 def choose(
@@ -111,6 +131,18 @@ class Tables:
             )
         return table
 
+    async def append(self, name: str, rows: pa.Table) -> None:
+        """One commit of rows that are only ever added; the table is made where it is not there.
+
+        Raises:
+            StoreRefused: the table is not ours.
+        """
+        await self._make(name, rows.schema)
+        with self.place.during(f"add to {name}"):
+            table = await self.database.open_table(name)
+            check_form(await table.schema(), f"{self.place}/{name}")
+            await table.add(rows)
+
     async def make(self, names: Names) -> None:
         """Both tables and the full-text indexes, where they are not there; others may be at it too."""
         for name in names.both:
@@ -154,6 +186,33 @@ class Tables:
             if live == LIVE.chunks:
                 await self.index_text(live)
         await self._drop_published()
+
+    @asynccontextmanager
+    async def lease(self, name: str) -> AsyncIterator[bool]:
+        """Whether nobody else has the lease of this name; then nobody else gets it before this ends.
+
+        It is a table without rows: to make one is the only thing that just one of several can succeed in on
+        every storage. What a process that died has left is cleared away after `LEASE_ENDS`.
+        """
+        taken = {TAKEN_KEY: datetime.now(UTC).isoformat().encode()}
+        try:
+            with self.place.during(f"make the table {name}"):
+                await self.database.create_table(name, schema=pa.schema([], metadata=taken))
+        except StoreError:
+            await self._clear_lease(name)
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.drop(name)
+
+    async def _clear_lease(self, name: str) -> None:
+        table = await self.find(name)
+        taken = (await table.schema()).metadata.get(TAKEN_KEY) if table else None
+        if taken and datetime.now(UTC) - datetime.fromisoformat(taken.decode()) > LEASE_ENDS:
+            await self.drop(name)
 
     async def drop(self, name: str) -> None:
         """Drop a table, if it is there."""

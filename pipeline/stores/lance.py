@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import anyio
 import pyarrow as pa
 
 from pipeline.errors import StoreUnavailable
-from pipeline.records import DocumentState, Embedded, EmbeddingSpace, Vectors
-from pipeline.stores import _core, _predicates, _rows
+from pipeline.records import DocumentState, Embedded, EmbeddingSpace, Spending, Vectors
+from pipeline.stores import _core, _journal, _predicates, _rows
 from pipeline.stores._place import Place
 from pipeline.stores._reading import LanceTables
-from pipeline.stores._schema import LIVE, STAGED, schema_of
-from pipeline.stores._shape import check_vectors
-from pipeline.stores._tables import Tables, choose
+from pipeline.stores._schema import JOURNAL, LEASE, LIVE, SPENDING, STAGED, schema_of
+from pipeline.stores._shape import check_groups, check_space, check_vectors
+from pipeline.stores._tables import Tables, choose, repeated
+from pipeline.stores._upkeep import KEEP_JOURNAL, KEEP_VERSIONS, is_scattered, is_slow
 
 if TYPE_CHECKING:
     from lancedb import AsyncTable, Session
 
 log = logging.getLogger(__name__)
 
-SMALL_FRAGMENTS = 20
-"""Upkeep waits until so many commits have left a small file each, …"""
-UNINDEXED_ROWS = 5_000
-"""… or so many rows are found by reading them, not by the index."""
 CACHES = (64 << 20, 32 << 20)
 """Bytes of indexes and of metadata that are kept in memory. LanceDB's own limits are gigabytes, and every
 commit adds to them: 38,000 documents then take 65 MB more."""
-KEEP_VERSIONS = timedelta(days=1)
-"""Readers may still be at an older version."""
+JOURNAL_BYTES = 2_000_000_000
+"""Two million vectors of 1,024 int8 codes."""
+LOOK_AFTER = 50
+"""Writes to the journal between two looks at how large it has become."""
 
 
 class LanceStore(LanceTables):
@@ -43,11 +44,18 @@ class LanceStore(LanceTables):
     """
 
     def __init__(
-        self, place: Place, connection: _core.CoreConnection, session: Session, space: EmbeddingSpace
+        self,
+        place: Place,
+        connection: _core.CoreConnection,
+        session: Session,
+        space: EmbeddingSpace,
+        journal_bytes: int,
     ) -> None:
         super().__init__(place, connection, LIVE)
         self._session = session
         self._space = space
+        self._journal_bytes = journal_bytes
+        self._journal_writes = 0
         self._writing: Tables | None = None
         self._turn = anyio.Lock()
 
@@ -59,6 +67,7 @@ class LanceStore(LanceTables):
         *,
         space: EmbeddingSpace,
         rebuild: bool = False,
+        journal_bytes: int = JOURNAL_BYTES,
     ) -> Self:
         """The store at `uri`; tables that are not there are made by the first write.
 
@@ -68,17 +77,20 @@ class LanceStore(LanceTables):
             space: Of the vectors that will be written.
             rebuild: Where the tables hold another space, write beside them until `publish`; what an earlier
                 rebuild left there is taken up again.
+            journal_bytes: The most that the journal keeps; the oldest goes first. At 0 it is left alone, and
+                nothing is looked up there.
 
         Raises:
             SpaceMismatch: the tables hold another space, and `rebuild` is not asked for.
             StoreUnavailable: the storage does not answer.
-            StoreRefused: it turns us away, or the tables are not ours.
+            StoreRefused: it turns us away, the tables are not ours, or the space cannot be stored.
         """
+        check_space(space)
         place = Place.at(uri, options)
         with place.during("open the database"):
             session = _core.session(*CACHES)
             connection = await _core.connect(place.uri, options, session)
-        store = cls(place, connection, session, space)
+        store = cls(place, connection, session, space, journal_bytes)
         live = [await store._pinned(name) for name in LIVE.both]
         store._names = choose(place, live, space, rebuild=rebuild)
         return store
@@ -116,7 +128,9 @@ class LanceStore(LanceTables):
         return found
 
     async def vectors(self, group_keys: Sequence[str]) -> dict[str, Vectors]:
-        """Vectors that were paid for already, under whatever document; unknown keys are left out.
+        """Vectors that were paid for already, under whatever document or in the journal.
+
+        Unknown keys are left out.
 
         Raises:
             StoreError: as `open`.
@@ -124,8 +138,37 @@ class LanceStore(LanceTables):
         found: dict[str, Vectors] = {}
         for some in _predicates.in_turns(group_keys):
             where = _predicates.among("group_key", some)
-            found |= _rows.vectors(await self._held(self._names.chunks, _rows.VECTOR_COLUMNS, where))
+            rows = await self._held(self._names.chunks, _rows.VECTOR_COLUMNS, where)
+            found |= _rows.vectors(rows, self._space)
+            missing = [key for key in some if key not in found]
+            if missing and self._journal_bytes:
+                found |= await repeated(partial(self._journalled, missing))
         return found
+
+    async def journal(self, vectors: Mapping[str, Vectors]) -> None:
+        """Keep vectors by group key as soon as they are paid for, whatever becomes of their documents.
+
+        Raises:
+            StoreError: as `replace`.
+        """
+        if not (vectors and self._journal_bytes):
+            return
+        check_groups(vectors, self._space)
+        tables = await self._to_write()
+        rows = _journal.journal_rows(vectors, self._space)
+        await repeated(lambda: tables.append(JOURNAL, rows))
+        self._journal_writes += 1
+        if self._journal_writes % LOOK_AFTER == 0:
+            await self._tend_journal()
+
+    async def spent(self, spending: Spending) -> None:
+        """Keep what a run paid.
+
+        Raises:
+            StoreError: as `replace`.
+        """
+        tables = await self._to_write()
+        await tables.append(SPENDING, _rows.spending_row(spending, self._space))
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.
@@ -186,22 +229,21 @@ class LanceStore(LanceTables):
             await (await tables.get(self._names.documents)).delete(where)
 
     async def upkeep(self) -> None:
-        """Compact and extend the indexes, where enough has been written to need it.
+        """Compact and extend the indexes, where enough has been written to need it; make room in the journal.
 
         Another writer may be in the way: then it is left to the next run.
 
         Raises:
             StoreRefused: the storage turns us away.
         """
-        for name in self._names.both:
-            try:
-                with self._place.during(f"compact {name}"):
-                    table = await self._table(name)
-                    if table and await _needs_upkeep(table):
-                        tables = await self._to_write()
-                        await (await tables.get(name)).optimize(cleanup_older_than=KEEP_VERSIONS)
-            except StoreUnavailable as error:
-                log.warning("left for the next run: %s", error)
+        for name in (*self._names.both, SPENDING):
+            with self._may_wait(f"compact {name}"):
+                table = await self._table(name)
+                if table and await is_slow(table):
+                    slow = await (await self._to_write()).find(name)
+                    if slow:
+                        await slow.optimize(cleanup_older_than=KEEP_VERSIONS)
+        await self._tend_journal()
 
     async def publish(self) -> None:
         """Make the tables that were built beside the live ones the live ones. Others: nothing to do.
@@ -213,6 +255,44 @@ class LanceStore(LanceTables):
             await (await self._to_write()).publish()
             self._names = LIVE
             self._tables.clear()
+
+    async def _tend_journal(self) -> None:
+        """Make room where it is over its size, and compact it where that pays."""
+        with self._may_wait("make room in the journal"):
+            journal = await self._beside(JOURNAL)
+            if journal is None or not self._journal_bytes:
+                return
+            ages = await self._select(JOURNAL, _journal.AGE_COLUMNS)
+            gone = _journal.to_evict(ages, self._journal_bytes)
+            if gone or await is_scattered(journal):
+                tables = await self._to_write()
+                async with tables.lease(LEASE) as ours:
+                    table = await tables.find(JOURNAL)
+                    if ours and table:
+                        if gone:
+                            await table.delete(f"kept_at <= timestamp '{gone.isoformat()}'")
+                        await table.optimize(cleanup_older_than=KEEP_JOURNAL)
+
+    @contextmanager
+    def _may_wait(self, what: str) -> Iterator[None]:
+        """What is not done now is done by a later run."""
+        try:
+            with self._place.during(what):
+                yield
+        except StoreUnavailable as error:
+            log.warning("left for the next run: %s", error)
+
+    async def _journalled(self, group_keys: Sequence[str]) -> dict[str, Vectors]:
+        """Those that the journal has."""
+        where = _predicates.among("group_key", group_keys)
+        try:
+            if await self._beside(JOURNAL) is None:
+                return {}
+            rows = await self._select(JOURNAL, _journal.FOUND_COLUMNS, where)
+        except StoreUnavailable:
+            self._tables.pop(JOURNAL, None)  # somebody may have dropped it
+            raise
+        return _journal.journalled(rows, self._space)
 
     async def _to_write(self) -> Tables:
         """The tables, made ready by the first who writes."""
@@ -251,11 +331,3 @@ async def _merge(table: AsyncTable, rows: pa.Table, *, delete: str | None = None
         merge = merge.when_not_matched_by_source_delete(delete)
     # Through an index on the id, a merge would pass by the primary key's protection.
     await merge.use_index(False).execute(rows)  # noqa: FBT003 - lancedb's signature
-
-
-async def _needs_upkeep(table: _core.CoreTable) -> bool:
-    stats = await table.stats()
-    if stats["fragment_stats"]["num_small_fragments"] >= SMALL_FRAGMENTS:
-        return True
-    indexes = [await table.index_stats(index.name) for index in await table.list_indices()]
-    return any(index["num_unindexed_rows"] >= UNINDEXED_ROWS for index in indexes if index)

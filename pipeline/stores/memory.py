@@ -17,34 +17,47 @@ from pipeline.records import (
     Filter,
     Hit,
     Prepared,
+    Spending,
     Vector,
     Vectors,
 )
-from pipeline.stores._shape import check_vectors
+from pipeline.stores._shape import check_groups, check_question, check_space, check_vectors
 
 K1, B = 1.2, 0.75
 """BM25's usual constants: how soon repeated words stop to count, and how much long texts are held back."""
 
 
 class MemoryStore:
-    """Everything in two dictionaries. A write takes effect between two awaits, so it is always whole."""
+    """Everything in dictionaries. A write takes effect between two awaits, so it is always whole."""
 
-    def __init__(self, space: EmbeddingSpace) -> None:
+    def __init__(self, space: EmbeddingSpace, journal_bytes: int = 2_000_000_000) -> None:
+        check_space(space)
         self._space = space
+        self._journal_bytes = journal_bytes
         self._documents: dict[tuple[str, str], Embedded] = {}
         self._states: dict[tuple[str, str], DocumentState] = {}
+        self._journal: dict[str, Vectors] = {}
+        self._spending: list[Spending] = []
 
     async def space(self) -> EmbeddingSpace | None:
         """The space of the stored vectors."""
         return self._space
 
     async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
-        """The chunks whose vectors are nearest by cosine, best first. Zero vectors are near to nothing."""
+        """The chunks whose vectors are nearest, best first: by cosine, bits by Hamming distance.
+
+        By cosine, zero vectors are near to nothing.
+
+        Raises:
+            StoreRefused: the vector is not of the store's space.
+        """
+        check_question(vector, self._space)
+        by_bits = self._space.encoding == "binary"
         return _best(
             (
-                (_cosine(vector, stored), prepared, chunk)
+                (_by_bits(vector, stored) if by_bits else _cosine(vector, stored), prepared, chunk)
                 for prepared, chunk, stored in self._rows(where)
-                if vector.any() and stored.any()
+                if by_bits or (vector.any() and stored.any())
             ),
             limit,
         )
@@ -76,6 +89,10 @@ class MemoryStore:
             counted[source] = (documents + 1, chunks + sum(len(g.chunks) for g in document.prepared.groups))
         return counted
 
+    async def spending(self) -> list[Spending]:
+        """What was paid, run by run, oldest first."""
+        return sorted(self._spending, key=lambda spending: spending.at)
+
     async def marks(self, source: str) -> dict[str, tuple[str, str]]:
         """(version, recipe) of every stored document of the source, by key."""
         return {s.key: (s.version, s.recipe) for s in self._states.values() if s.source == source}
@@ -85,14 +102,33 @@ class MemoryStore:
         return {key: self._states[source, key] for key in keys if (source, key) in self._states}
 
     async def vectors(self, group_keys: Sequence[str]) -> dict[str, Vectors]:
-        """Vectors that were paid for already, under whatever document; unknown keys are left out."""
-        wanted = set(group_keys)
-        return {
-            key: vectors.copy()
+        """Vectors that were paid for already, under whatever document or in the journal.
+
+        Unknown keys are left out.
+        """
+        stored = {
+            key: vectors
             for document in self._documents.values()
             for key, vectors in zip(document.prepared.state.group_keys, document.vectors, strict=True)
-            if key in wanted
         }
+        known = self._journal | stored
+        return {key: known[key].copy() for key in group_keys if key in known}
+
+    async def journal(self, vectors: Mapping[str, Vectors]) -> None:
+        """Keep vectors by group key as soon as they are paid for, whatever becomes of their documents.
+
+        Raises:
+            StoreRefused: they are not of the store's space.
+        """
+        check_groups(vectors, self._space)
+        if self._journal_bytes:
+            for key, array in vectors.items():
+                self._journal.pop(key, None)  # what is kept again is the newest
+                self._journal[key] = array.copy()
+
+    async def spent(self, spending: Spending) -> None:
+        """Keep what a run paid."""
+        self._spending.append(spending)
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.
@@ -119,7 +155,12 @@ class MemoryStore:
             self._states.pop((source, key), None)
 
     async def upkeep(self) -> None:
-        """Nothing needs it."""
+        """Let the oldest of the journal go, where it is over its size."""
+        kept = sum(array.nbytes for array in self._journal.values())
+        for key in list(self._journal):
+            if kept <= self._journal_bytes:
+                return
+            kept -= self._journal.pop(key).nbytes
 
     async def publish(self) -> None:
         """Nothing is ever built beside."""
@@ -171,6 +212,12 @@ def _cosine(one: Vector, other: Vector) -> float:
     # int8 products overflow silently: widen first.
     a, b = one.astype(np.float64), other.astype(np.float64)
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _by_bits(one: Vector, other: Vector) -> float:
+    """The cosine of the two vectors of signs."""
+    differing = int(np.bitwise_count(one.astype(np.uint8) ^ other.astype(np.uint8)).sum())
+    return 1 - 2 * differing / (8 * one.size)
 
 
 def _words(prepared: Prepared, chunk: Chunk) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,14 +19,18 @@ from pipeline.records import (
     Embedded,
     EmbeddingSpace,
     EmbedGroup,
+    Encoding,
     Filter,
     Hit,
     Metadata,
     Prepared,
+    Spending,
     Vectors,
 )
 
 SPACE = EmbeddingSpace(provider="test", model="contract", dimensions=16)
+SPACES = [replace(SPACE, encoding=encoding) for encoding in get_args(Encoding)]
+in_every_encoding = pytest.mark.parametrize("space", SPACES, ids=get_args(Encoding))
 EVERYTHING = Filter()
 HOSTILE = (
     "it's; DROP TABLE chunks; --.md",
@@ -90,6 +96,42 @@ def codes(rows: int, *, seed: str = "", dimensions: int = SPACE.dimensions) -> V
     return random.integers(-128, 128, (rows, dimensions)).astype(np.int8)
 
 
+def drawn(space: EmbeddingSpace, rows: int, *, seed: str = "") -> Vectors:
+    """Random vectors of the space."""
+    random = np.random.default_rng(list(seed.encode()))
+    if space.encoding == "float16":
+        floats = random.normal(size=(rows, space.width))
+        return (floats / np.linalg.norm(floats, axis=1, keepdims=True)).astype(np.float16)
+    return random.integers(0, 256, (rows, space.width), dtype=np.uint8).view(space.dtype)
+
+
+def every_number(space: EmbeddingSpace) -> Vectors:
+    """All that a number of the space's vectors can be."""
+    if space.encoding == "float16":
+        patterns = np.arange(2**16, dtype=np.uint16).view(np.float16)
+        numbers: Vectors = patterns[np.isfinite(patterns)]
+    else:
+        numbers = np.arange(256, dtype=np.uint8).view(space.dtype)
+    return np.resize(numbers, (max(1, len(numbers) // space.width), space.width))
+
+
+def cosines(space: EmbeddingSpace, vectors: Vectors, question: Vectors) -> Vectors:
+    """With each of these vectors; a bit is a dimension's sign."""
+    if space.encoding == "binary":
+        unpacked = np.unpackbits(vectors.astype(np.uint8), axis=1, bitorder="little")
+        wide = unpacked.astype(np.float64) * 2 - 1
+        asked = np.unpackbits(question.astype(np.uint8), bitorder="little").astype(np.float64) * 2 - 1
+    else:
+        wide, asked = vectors.astype(np.float64), question.astype(np.float64)
+    return (wide @ asked) / np.linalg.norm(wide, axis=1) / np.linalg.norm(asked)
+
+
+def spent_at(at: datetime, **fields: float) -> Spending:
+    figures = {"requests": 3, "counted": 40_000, "tokens": 41_000, "highest_ratio": 1.04, "cost_usd": 0.0021}
+    about = {"source": "it's notes", "provider": "test", "model": "contract"}
+    return Spending(at=at, **about, **{**figures, **fields})  # type: ignore[arg-type]
+
+
 def numbered(count: int) -> list[str]:
     return [f"{n:03}" for n in range(count)]
 
@@ -111,8 +153,10 @@ async def keys(store: Store, where: Filter) -> list[str]:
 class StoreContract:
     """Inherit it, and say how a store is opened."""
 
-    async def open_store(self, tmp_path: Path) -> Store:
-        """An empty store of `SPACE`."""
+    async def open_store(
+        self, tmp_path: Path, space: EmbeddingSpace = SPACE, journal_bytes: int = 2_000_000_000
+    ) -> Store:
+        """An empty store of this space."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -125,6 +169,7 @@ class StoreContract:
         assert await store.marks("notes") == {}
         assert await store.states("notes", ["a"]) == {}
         assert await store.vectors(["g"]) == {}
+        assert await store.spending() == []
         assert await places(store) == []
         assert await store.matching("word", limit=5, where=EVERYTHING) == []
 
@@ -212,12 +257,20 @@ class StoreContract:
         await store.publish()
         assert await store.counts() == {}
 
-    async def test_every_code_comes_back_exactly(self, store: Store) -> None:
-        every = np.arange(-128, 128).astype(np.int8).reshape(16, 16)
-        document = embedded("a.md", *[f"chunk {n}" for n in range(16)], vectors=every)
+    @in_every_encoding
+    async def test_every_number_comes_back_exactly(self, tmp_path: Path, space: EmbeddingSpace) -> None:
+        space = replace(space, dimensions=1_024)
+        store = await self.open_store(tmp_path, space)
+        every = every_number(space)
+        document = embedded("a.md", *[f"chunk {n}" for n in range(len(every))], vectors=every)
         await store.replace([document])
-        [stored] = (await store.vectors(document.prepared.state.group_keys)).values()
-        assert stored.tobytes() == every.tobytes()
+        await store.journal({"journalled": every})
+        [group_key] = document.prepared.state.group_keys
+        found = await store.vectors([group_key, "journalled"])
+        assert set(found) == {group_key, "journalled"}
+        for stored in found.values():
+            assert (stored.dtype, stored.shape) == (space.dtype, every.shape)
+            assert stored.tobytes() == every.tobytes()
 
     async def test_a_group_in_several_documents_is_given_once_and_whole(self, store: Store) -> None:
         vectors = codes(30, seed="shared")
@@ -246,7 +299,51 @@ class StoreContract:
         wide = embedded("a.md", "word", vectors=codes(1, dimensions=8))
         with pytest.raises(StoreRefused, match=r"shape \(1, 8\)"):
             await store.replace([embedded("b.md", "word"), wide])
+        with pytest.raises(StoreRefused, match=r"shape \(1, 8\)"):
+            await store.journal({"a": codes(1), "b": codes(1, dimensions=8)})
+        with pytest.raises(StoreRefused, match=r"shape \(0, 16\)"):
+            await store.journal({"empty": codes(0)})
         assert await store.counts() == {}
+        assert await store.vectors(["a"]) == {}
+
+    @in_every_encoding
+    async def test_what_is_not_of_the_space_is_neither_stored_nor_searched_for(
+        self, tmp_path: Path, space: EmbeddingSpace
+    ) -> None:
+        store = await self.open_store(tmp_path, space)
+        await store.replace([embedded("a.md", "word", vectors=drawn(space, 1))])
+        others = [other for other in SPACES if other != space]
+        wrong = [drawn(other, 1) for other in others] + [np.ones((1, space.width), np.float32)]
+        for vectors in wrong:
+            with pytest.raises(StoreRefused, match=f"{space.encoding} asks for {space.dtype}"):
+                await store.replace([embedded("b.md", "word", vectors=vectors)])
+            with pytest.raises(StoreRefused, match=f"{space.encoding} asks for {space.dtype}"):
+                await store.journal({"b": vectors})
+            with pytest.raises(StoreRefused, match=f"{space.encoding} asks for {space.dtype}"):
+                await store.nearest(vectors[0], limit=1, where=EVERYTHING)
+        with pytest.raises(StoreRefused, match="of shape"):
+            await store.nearest(drawn(space, 1)[0][:-1], limit=1, where=EVERYTHING)
+        assert await store.counts() == {"notes": (1, 1)}
+        assert await store.vectors(["b"]) == {}
+
+    async def test_numbers_that_are_not_finite_are_refused(self, tmp_path: Path) -> None:
+        space = replace(SPACE, encoding="float16")
+        store = await self.open_store(tmp_path, space)
+        await store.replace([embedded("fine", "word", vectors=drawn(space, 1))])
+        for number in (np.nan, np.inf):
+            vectors = drawn(space, 2)
+            vectors[1, 3] = number
+            with pytest.raises(StoreRefused, match="not finite"):
+                await store.replace([embedded("a.md", "word", "more", vectors=vectors)])
+            with pytest.raises(StoreRefused, match="not finite"):
+                await store.journal({"a": vectors})
+            with pytest.raises(StoreRefused, match="not finite"):
+                await store.nearest(vectors[1], limit=1, where=EVERYTHING)
+
+    async def test_bits_that_do_not_fill_their_bytes_are_refused(self, tmp_path: Path) -> None:
+        odd = EmbeddingSpace(provider="test", model="odd", dimensions=12, encoding="binary")
+        with pytest.raises(StoreRefused, match=r"12 dimensions, binary cannot be stored.*multiple of 8"):
+            await self.open_store(tmp_path, odd)
 
     async def test_hostile_keys_are_data(self, store: Store) -> None:
         await store.replace([embedded(key, f"word {n}") for n, key in enumerate(HOSTILE)])
@@ -341,23 +438,41 @@ class StoreContract:
         assert len(near) == len(worded) == 5
         assert {hit.metadata["team"] for hit in near + worded} == {"few"}
 
-    async def test_nearest_is_what_comparing_with_every_vector_gives(self, store: Store) -> None:
-        vectors = codes(200, seed="many")
+    @in_every_encoding
+    async def test_nearest_is_what_comparing_with_every_vector_gives(
+        self, tmp_path: Path, space: EmbeddingSpace
+    ) -> None:
+        space = replace(space, dimensions=128)
+        store = await self.open_store(tmp_path, space)
+        vectors = drawn(space, 200, seed="many")
         await store.replace([embedded(f"{n}", f"word {n}", vectors=vectors[n : n + 1]) for n in range(200)])
-        question = codes(1, seed="question")[0]
-        wide = vectors.astype(np.float64)
-        cosines = wide @ question / np.linalg.norm(wide, axis=1) / np.linalg.norm(question.astype(np.float64))
-        best = np.argsort(-cosines)[:20]
+        question = drawn(space, 1, seed="question")[0]
+        wanted = cosines(space, vectors, question)
         hits = await store.nearest(question, limit=20, where=EVERYTHING)
-        assert [hit.key for hit in hits] == [str(n) for n in best]
-        assert [hit.score for hit in hits] == pytest.approx(list(cosines[best]), abs=1e-5)
+        assert [hit.score for hit in hits] == pytest.approx(sorted(wanted, reverse=True)[:20], abs=1e-5)
+        # Bits that differ in as many places are in no order.
+        assert [hit.score for hit in hits] == pytest.approx([wanted[int(h.key)] for h in hits], abs=1e-5)
+        assert len({hit.key for hit in hits}) == 20
+        [same] = await store.nearest(vectors[7], limit=1, where=EVERYTHING)
+        assert (same.key, same.score) == ("7", pytest.approx(1, abs=1e-6))
+        assert same.score <= 1
 
-    async def test_a_vector_of_zeros_is_near_to_nothing(self, store: Store) -> None:
-        zero = np.zeros((1, SPACE.dimensions), np.int8)
-        await store.replace([embedded("zero", "word", vectors=zero), embedded("a.md", "word")])
-        hits = await store.nearest(codes(1, seed="q")[0], limit=5, where=EVERYTHING)
-        assert [hit.key for hit in hits] == ["a.md"]
-        assert await store.nearest(zero[0], limit=5, where=EVERYTHING) == []
+    @in_every_encoding
+    async def test_a_vector_of_zeros_is_near_to_nothing_but_zero_bits_are_as_good_as_any(
+        self, tmp_path: Path, space: EmbeddingSpace
+    ) -> None:
+        store = await self.open_store(tmp_path, space)
+        zero = np.zeros((1, space.width), space.dtype)
+        ones = ~zero if space.encoding == "binary" else drawn(space, 1)
+        await store.replace([embedded("zero", "word", vectors=zero), embedded("a.md", "word", vectors=ones)])
+        hits = await store.nearest(ones[0], limit=5, where=EVERYTHING)
+        asked_zero = await store.nearest(zero[0], limit=5, where=EVERYTHING)
+        if space.encoding == "binary":
+            assert [(hit.key, hit.score) for hit in hits] == [("a.md", 1), ("zero", -1)]
+            assert [(hit.key, hit.score) for hit in asked_zero] == [("zero", 1), ("a.md", -1)]
+        else:
+            assert [hit.key for hit in hits] == ["a.md"]
+            assert asked_zero == []
 
     async def test_words_find_the_chunks_that_hold_them(self, store: Store) -> None:
         await store.replace(
@@ -405,6 +520,76 @@ class StoreContract:
         assert len(await store.vectors([*many, *group_keys])) == 300
         await store.remove("notes", many[10:])
         assert await store.counts() == {"notes": (10, 10)}
+
+    @in_every_encoding
+    async def test_what_was_journalled_is_found_before_and_after_its_document(
+        self, tmp_path: Path, space: EmbeddingSpace
+    ) -> None:
+        store = await self.open_store(tmp_path, space)
+        first, second = drawn(space, 3, seed="first"), drawn(space, 1, seed="second")
+        await store.journal({"first": first, "second": second})
+        assert await store.counts() == {}
+        assert await store.nearest(second[0], limit=5, where=EVERYTHING) == []
+        document = embedded("a.md", "one", "two", "three", vectors=first, group_key="first")
+        await store.replace([document])
+        await store.replace([embedded("a.md", "one", vectors=second, group_key="second")])
+        await store.remove("notes", ["a.md"])
+        await store.journal({})
+        found = await store.vectors(["second", "unknown", "first"])
+        assert set(found) == {"first", "second"}
+        assert np.array_equal(found["first"], first)
+        assert np.array_equal(found["second"], second)
+        found["first"][0] = 0  # what is given is the caller's own
+        assert np.array_equal((await store.vectors(["first"]))["first"], first)
+
+    async def test_a_group_that_is_journalled_twice_is_given_once(self, store: Store) -> None:
+        vectors = codes(4, seed="twice")
+        for _ in range(3):
+            await store.journal({"twice": vectors})
+        found = await store.vectors(["twice", "twice"])
+        assert list(found) == ["twice"]
+        assert np.array_equal(found["twice"], vectors)
+
+    async def test_hostile_group_keys_are_data(self, store: Store) -> None:
+        kept = {key: codes(2, seed=f"group of {key}") for key in HOSTILE}
+        await store.journal(kept)
+        found = await store.vectors(HOSTILE)
+        assert {key: vectors.tobytes() for key, vectors in found.items()} == {
+            key: vectors.tobytes() for key, vectors in kept.items()
+        }
+
+    async def test_the_journal_stays_within_its_size_and_loses_the_oldest(self, tmp_path: Path) -> None:
+        store = await self.open_store(tmp_path, journal_bytes=20_000)
+        names = numbered(60)
+        for name in names:
+            await store.journal({name: codes(50, seed=name)})  # 800 bytes
+        await store.upkeep()
+        found = await store.vectors(names)
+        assert list(found) == names[-len(found) :], "the oldest went"
+        assert 0.5 * 20_000 < sum(vectors.nbytes for vectors in found.values()) <= 20_000
+        await store.upkeep()
+        assert list(await store.vectors(names)) == list(found)
+        await store.journal({"new": codes(1)})
+        assert len(await store.vectors([*names, "new"])) == len(found) + 1
+
+    async def test_a_journal_of_no_size_keeps_nothing(self, tmp_path: Path) -> None:
+        store = await self.open_store(tmp_path, journal_bytes=0)
+        await store.journal({"a": codes(1)})
+        assert await store.vectors(["a"]) == {}
+        await store.upkeep()
+
+    async def test_what_was_spent_is_told_oldest_first(self, store: Store) -> None:
+        now = datetime.now(UTC)
+        paid = [
+            spent_at(now),
+            spent_at(now - timedelta(days=1), cost_usd=0.0, highest_ratio=0.0),
+            spent_at(now + timedelta(microseconds=1), tokens=2**40, requests=10**6),
+        ]
+        for spending in paid:
+            await store.spent(spending)
+        assert await store.spending() == [paid[1], paid[0], paid[2]]
+        await store.upkeep()
+        assert await store.spending() == [paid[1], paid[0], paid[2]]
 
 
 def _found(hits: Sequence[Hit]) -> list[tuple[str, int]]:

@@ -15,15 +15,18 @@ import numpy as np
 import pytest
 
 from pipeline.protocols import Store
-from pipeline.records import Filter, Metadata
-from pipeline.stores.lance import SMALL_FRAGMENTS, LanceStore
+from pipeline.records import EmbeddingSpace, Filter, Metadata
+from pipeline.stores._upkeep import SMALL_FRAGMENTS
+from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_reader import LanceReader
 from tests.contract.store_contract import EVERYTHING, SPACE, StoreContract, embedded, numbered, places
 
 
 class TestLanceStore(StoreContract):
-    async def open_store(self, tmp_path: Path) -> Store:
-        return await LanceStore.open(str(tmp_path / "db"), space=SPACE)
+    async def open_store(
+        self, tmp_path: Path, space: EmbeddingSpace = SPACE, journal_bytes: int = 2_000_000_000
+    ) -> Store:
+        return await LanceStore.open(str(tmp_path / "db"), space=space, journal_bytes=journal_bytes)
 
 
 @pytest.fixture

@@ -1,22 +1,32 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 import pytest
 
 from pipeline import digest
+from pipeline.budget import Budget, Calibration, Purse
 from pipeline.embed import EmbedStage
 from pipeline.errors import EmbedError, InputRefused, RequestTooLarge, ServiceRefused, ServiceUnavailable
 from pipeline.pack import group_chunks
-from pipeline.records import DocumentState, Embedded, EmbedReply, EmbedRequest, Known, Prepared
+from pipeline.records import (
+    DocumentState,
+    Embedded,
+    EmbedReply,
+    EmbedRequest,
+    Grouping,
+    Known,
+    Prepared,
+    Vectors,
+)
 from pipeline.report import SourceReport
 from tests.fakes import OracleEmbedder, chunk_of
 
 
 def prepared(key: str, texts: Sequence[str], embedder: OracleEmbedder, tokens: int = 100) -> Prepared:
     chunks = [chunk_of(text, ordinal=n, tokens=tokens) for n, text in enumerate(texts)]
-    groups = group_chunks("T", chunks, embedder.limits)
+    groups = group_chunks("T", " ".join(texts), chunks, embedder.limits, Grouping(overlap_tokens=200))
     state = DocumentState(
         source="s",
         key=key,
@@ -32,16 +42,33 @@ def prepared(key: str, texts: Sequence[str], embedder: OracleEmbedder, tokens: i
 class Run:
     """One run of the stage over some documents."""
 
-    def __init__(self, embedder: OracleEmbedder) -> None:
+    def __init__(self, embedder: OracleEmbedder, *budgets: Budget) -> None:
         self.embedder = embedder
         self.report = SourceReport(source="s")
         self.batches: list[list[Embedded]] = []
+        self.paid: dict[str, Vectors] = {}
+        self.stored: dict[str, Vectors] = {}
+        self.purse = Purse(
+            budgets=budgets,
+            usd_per_million_tokens=embedder.usd_per_million_tokens,
+            calibration=Calibration(),
+        )
+
+    async def complete(self, paid: Mapping[str, Vectors], batch: Sequence[Embedded]) -> None:
+        self.paid |= paid
+        self.batches.append(list(batch))
+
+    async def find(self, keys: Sequence[str]) -> Known:
+        return {key: self.stored[key] for key in keys if key in self.stored}
 
     async def __call__(self, documents: Sequence[Prepared], known: Known | None = None) -> Run:
-        async def complete(batch: Sequence[Embedded]) -> None:
-            self.batches.append(list(batch))
-
-        stage = EmbedStage(embedder=self.embedder, report=self.report, complete=complete)
+        stage = EmbedStage(
+            embedder=self.embedder,
+            report=self.report,
+            purse=self.purse,
+            find=self.find,
+            complete=self.complete,
+        )
         send, receive = anyio.create_memory_object_stream[tuple[Prepared, Known]](len(documents))
         async with send:
             for document in documents:
@@ -88,6 +115,26 @@ async def test_identical_groups_under_way_are_sent_once() -> None:
     assert embedder.embedded_texts == ["the same", "text"]
 
 
+async def test_what_came_back_since_the_last_look_up_began_is_not_sent_again() -> None:
+    embedder = OracleEmbedder()
+    run = Run(embedder)
+    stage = EmbedStage(
+        embedder=embedder, report=run.report, purse=run.purse, find=run.find, complete=run.complete
+    )
+    first, copy = (prepared(key, ["the same"], embedder, tokens=1_990) for key in ("first", "copy"))
+    others = [prepared(f"d{n}", [f"text {n}"], embedder, tokens=1_990) for n in range(40)]
+    send, receive = anyio.create_memory_object_stream[tuple[Prepared, Known]]()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stage.run, receive, 3)
+        async with send:
+            for document in (first, *others):
+                await send.send((document, {}))
+            stage.look_up_begins()
+            await send.send((copy, {}))
+    assert len(run.embedded) == 42
+    assert embedder.embedded_texts.count("the same") == 1
+
+
 async def test_known_windows_are_not_sent_again() -> None:
     embedder = OracleEmbedder()
     book = prepared("book", [f"page {n}" for n in range(60)], embedder, tokens=150)
@@ -122,6 +169,98 @@ async def test_a_request_that_the_service_counts_too_large_is_sent_in_halves() -
     assert len(run.embedded) == 100
     assert run.report.failures == []
     run.assert_fresh()
+
+
+def too_large_for(most: int) -> OracleEmbedder:
+    def refuse(request: EmbedRequest) -> EmbedError | None:
+        return RequestTooLarge("too many tokens") if request.tokens > most else None
+
+    return OracleEmbedder(refuse=refuse)
+
+
+async def test_a_group_that_alone_is_too_large_goes_on_as_two_and_its_state_says_so() -> None:
+    embedder = too_large_for(1_100)
+    run = await Run(embedder)([prepared("d", [f"text {n}" for n in range(18)], embedder)])
+    [document] = run.embedded.values()
+    assert len(document.prepared.groups) > 1
+    assert [c.ordinal for group in document.prepared.groups for c in group.chunks] == list(range(18))
+    keys = tuple(digest.group_key(group, embedder) for group in document.prepared.groups)
+    assert document.prepared.state.group_keys == keys
+    assert set(run.paid) == set(keys)
+    run.assert_fresh()
+
+
+async def test_halves_that_were_paid_for_once_are_not_paid_for_again() -> None:
+    embedder = too_large_for(1_100)
+    texts = [f"text {n}" for n in range(18)]
+    first = await Run(embedder)([prepared("d", texts, embedder)])
+    sent = len(embedder.requests)
+    again = Run(embedder)
+    again.stored = first.paid
+    await again([prepared("copy", texts, embedder)])
+    assert len(again.embedded) == 1
+    assert len(embedder.requests) == sent
+
+
+async def test_a_chunk_that_alone_is_too_large_fails_its_document_only() -> None:
+    embedder = too_large_for(500)
+    documents = [prepared("large", ["one", "two"], embedder, tokens=900), prepared("small", ["x"], embedder)]
+    run = await Run(embedder)(documents)
+    assert list(run.embedded) == ["small"]
+    assert [(f.key, f.error) for f in run.report.failures] == [("large", "RequestTooLarge")]
+
+
+async def test_a_small_group_is_not_too_large_whatever_the_service_says() -> None:
+    embedder = OracleEmbedder(refuse=lambda _request: RequestTooLarge("too long"))
+    run = await Run(embedder)([prepared("d", ["a", "b"], embedder, tokens=50)])
+    assert run.embedded == {}
+    assert [f.error for f in run.report.failures] == ["RequestTooLarge"]
+
+
+async def test_a_service_that_counts_more_than_we_do_is_sent_smaller_requests() -> None:
+    embedder = OracleEmbedder(counts=1.25)
+    await Run(embedder)([prepared(f"d{n}", [f"text {n}"], embedder, tokens=140) for n in range(600)])
+    assert max(request.tokens for request in embedder.requests[:3]) > 6_000
+    later = [round(request.tokens * 1.25) for request in embedder.requests[8:]]
+    assert 7_000 < max(later) <= embedder.limits.request_tokens
+
+
+async def test_after_a_request_was_too_large_the_next_ones_are_smaller() -> None:
+    embedder = too_large_for(5_000)
+    asked: list[int] = []
+    refuse = embedder.refuse
+    embedder.refuse = lambda request: asked.append(request.tokens) or refuse(request)
+    await Run(embedder)([prepared(f"d{n}", [f"text {n}"], embedder) for n in range(3_000)])
+    assert max(asked) > 6_000
+    assert sum(tokens > 5_000 for tokens in asked) < 15 < len(asked) / 3
+
+
+@pytest.mark.parametrize("budget", [Budget(name="this run", tokens=20_000), Budget(name="s", usd=0.2)])
+async def test_a_budget_stops_before_the_request_that_would_pass_it(budget: Budget) -> None:
+    embedder = OracleEmbedder()
+    run = await Run(embedder, budget)([prepared(f"d{n}", [f"text {n}"], embedder) for n in range(400)])
+    report = run.report
+    assert 10_000 < report.tokens <= 20_000
+    assert report.cost_usd <= 0.2
+    assert len(run.embedded) + report.left == 400
+    assert report.left_tokens == 400 * 101 - report.tokens
+    assert report.stopped_by == str(budget)
+    assert report.failures == []
+
+
+async def test_a_budget_is_not_passed_by_a_service_that_counts_more_than_we_do() -> None:
+    embedder = OracleEmbedder(counts=1.19)
+    run = await Run(embedder, Budget(name="this run", tokens=30_000))(
+        [prepared(f"d{n}", [f"text {n}"], embedder) for n in range(400)]
+    )
+    assert 15_000 < run.report.tokens <= 30_000
+
+
+async def test_copies_of_what_a_budget_leaves_are_left_too() -> None:
+    embedder = OracleEmbedder()
+    copies = [prepared(f"copy {n}", ["the same"], embedder) for n in range(3)]
+    run = await Run(embedder, Budget(name="this run", tokens=10))(copies)
+    assert (run.report.left, run.report.left_tokens, embedder.requests) == (3, 101, [])
 
 
 @pytest.mark.parametrize("error", [ServiceRefused("no such key"), ServiceUnavailable("down")])

@@ -3,105 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from pipeline import digest
 from pipeline.chunk import Chunker
 from pipeline.errors import EmbedError, InputRefused, ServiceRefused, ServiceUnavailable, SourceUnavailable
-from pipeline.ingest import ingest_source, plan_source
-from pipeline.parse import DocumentParser
-from pipeline.prepare import Pipeline
-from pipeline.protocols import Store
-from pipeline.records import EmbedRequest, Filter
-from pipeline.report import SourceReport
-from pipeline.stores.lance import LanceStore
-from pipeline.stores.memory import MemoryStore
+from pipeline.ingest import plan_source
+from pipeline.records import EmbedRequest
 from tests.fakes import MemorySource, OracleEmbedder
-
-
-@dataclass
-class World:
-    """A source, an embedder and a store, and what a test asks of them."""
-
-    store: Store
-    items: MemorySource = field(default_factory=MemorySource)
-    embedder: OracleEmbedder = field(default_factory=OracleEmbedder)
-    chunker: Chunker = field(default_factory=lambda: Chunker(max_tokens=64))
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def pipeline(self) -> Pipeline:
-        return Pipeline(
-            parser=DocumentParser(), chunker=self.chunker, embedder=self.embedder, store=self.store
-        )
-
-    async def ingest(self) -> SourceReport:
-        self.embedder.requests.clear()
-        self.items.loaded.clear()
-        return await ingest_source(self.items, self.pipeline, metadata=self.metadata)
-
-    async def content(self) -> dict[str, Any]:
-        return await content(self.store, self.items.source, self.embedder)
-
-    async def fresh(self) -> dict[str, Any]:
-        """What a first ingest of the same items gives."""
-        other = replace(self, store=MemoryStore(self.embedder.space), embedder=OracleEmbedder())
-        await other.ingest()
-        return await other.content()
-
-    async def assert_fresh(self) -> None:
-        assert await self.content() == await self.fresh()
-
-
-async def content(store: Store, source: str, embedder: OracleEmbedder) -> dict[str, Any]:
-    """Everything that a store tells of a source: states, rows and vectors, in a comparable form."""
-    marks = await store.marks(source)
-    states = await store.states(source, sorted(marks))
-    zero = np.ones(embedder.space.dimensions, dtype=np.int8)
-    hits = await store.nearest(zero, limit=100_000, where=Filter(sources=(source,)))
-    vectors = await store.vectors(sorted({key for s in states.values() for key in s.group_keys}))
-    return {
-        "marks": marks,
-        "states": states,
-        "rows": sorted((replace(hit, score=0) for hit in hits), key=lambda hit: (hit.key, hit.ordinal)),
-        "vectors": {key: array.tolist() for key, array in vectors.items()},
-    }
-
-
-Open = Callable[[OracleEmbedder], Awaitable[Store]]
-
-
-@pytest.fixture(params=["memory", "lance"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    async def memory(embedder: OracleEmbedder) -> Store:
-        return MemoryStore(embedder.space)
-
-    async def lance(embedder: OracleEmbedder) -> Store:
-        return await LanceStore.open(str(tmp_path / "db"), space=embedder.space)
-
-    return {"memory": memory, "lance": lance}[request.param]
-
-
-@pytest.fixture
-async def world(open_store: Open) -> World:
-    embedder = OracleEmbedder()
-    world = World(store=await open_store(embedder), embedder=embedder)
-    world.items.items = {f"{name}.md": text(name) for name in ("leave", "travel", "expenses", "devices")}
-    return world
-
-
-def text(name: str, sections: int = 4) -> str:
-    parts = (
-        f"## Part {n} of {name}\n\nIt says {n} things about {name}. {f'{name} {n} ' * 30}\n"
-        for n in range(sections)
-    )
-    return "\n".join([f"# The {name} policy\n", *parts])
+from tests.world import Open, World, text
 
 
 async def test_a_first_run_embeds_every_document_once(world: World) -> None:
@@ -336,12 +247,9 @@ async def test_no_history_of_edits_leaves_anything_stale_or_pays_for_anything_tw
     chance = random.Random(seed)
     await world.ingest()
     for step in range(12):
-        held = set((await world.content())["vectors"])
         edit(world.items, chance, step)
         await world.ingest()
-        sent = [digest.group_key(g, world.embedder) for r in world.embedder.requests for g in r.groups]
-        assert len(sent) == len(set(sent)), "the same group was sent twice"
-        assert not held & set(sent), "a group that the store held was paid for again"
+        world.assert_nothing_was_paid_twice()
         await world.assert_fresh()
 
 
