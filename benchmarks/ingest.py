@@ -89,7 +89,7 @@ def settings_for(folder: Path, work: Path, base_url: str | None) -> Path:
 @contextmanager
 def service() -> Iterator[str]:
     """The stand-in, in a process of its own; prints what it was asked when it ends."""
-    command = [sys.executable, str(ROOT / "tests" / "embedding_service.py"), "--port", "8901"]
+    command = [str(Path(sys.executable).with_name("docweave")), "fake-service", "--port", "8901"]
     with subprocess.Popen(command, cwd=ROOT) as process:
         time.sleep(3)
         try:
