@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from apps.embed import embed
 from apps.exits import EXIT_CODES, ExitCode, code_of, ending, error_json, print_json, report
+from apps.fake_service.command import fake_service
+from apps.models import models
+from apps.options import SETTINGS_FILE, AsJson, Config, require, settings_in
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from config.settings import Settings
-
-SETTINGS_FILE = "docweave.yaml"
 
 app = typer.Typer(
     name="docweave",
@@ -35,10 +37,6 @@ app = typer.Typer(
 Sources = Annotated[
     list[str] | None, typer.Argument(metavar="SOURCE", help="Names from the settings; all if left out.")
 ]
-Config = Annotated[
-    Path,
-    typer.Option("--config", "-c", metavar="FILE", envvar="DOCWEAVE_CONFIG", help="The YAML settings."),
-]
 Rebuild = Annotated[
     bool,
     typer.Option(
@@ -46,7 +44,6 @@ Rebuild = Annotated[
         help="After a change of the model: build beside the live tables, and switch when all is done.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
@@ -98,7 +95,7 @@ def ingest(
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
         names = sources or []
-        _check_names(_settings(config), names)
+        _check_names(settings_in(config), names)
         if rebuild and names:
             raise SettingsError("a rebuild covers every source: leave out the names, or leave out --rebuild")
         from apps.watch import run_ingest
@@ -112,7 +109,7 @@ def ingest(
             from apps.console import ingest_lines
 
             _print(ingest_lines(reports))
-        _end(watch.errors, documents_failed=any(one.failures for one in reports))
+        _end(watch.errors, documents_failed=any(one.failures or one.left for one in reports))
 
 
 @app.command()
@@ -133,7 +130,7 @@ def plan(
     docweave plan --rebuild           after a change of the model: what would everything cost?
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
-        settings = _settings(config)
+        settings = settings_in(config)
         _check_names(settings, sources or [])
         from apps import tables
         from apps.watch import watching
@@ -152,8 +149,9 @@ def plan(
             )
         else:
             from apps.console import plan_lines
+            from flows.budgets import Budgets
 
-            _print(plan_lines(plans))
+            _print(plan_lines(plans, Budgets.of(settings)))
         _end(errors, documents_failed=any(one.failures for one in plans))
 
 
@@ -198,7 +196,7 @@ def search(  # noqa: PLR0913 - a command's options
     with ending(as_json=as_json):
         if not question.strip():
             raise SettingsError("the question is empty")
-        settings = _settings(config)
+        settings = settings_in(config)
         from apps import hits as shown
         from apps import tables
         from pipeline.query import Mode, Question
@@ -225,7 +223,7 @@ def status(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
     docweave status --json | jq '.not_ingested'
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
-        settings = _settings(config)
+        settings = settings_in(config)
         from apps import tables
 
         found = asyncio.run(tables.status(settings))
@@ -248,7 +246,7 @@ def check(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> N
     docweave check --config production.yaml --json
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
-        _require(config)
+        require(config)
         from dataclasses import asdict
 
         from apps.console import finding_lines
@@ -298,27 +296,17 @@ def init(
         _print([f"Wrote {path}. Look it over, then:", f"  {there}docweave check", "  docweave ingest"])
 
 
+app.command()(embed)
+app.command()(models)
+app.command(name="fake-service")(fake_service)
+
+
 def main() -> None:
     """The command line's entry point."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a letter shows another
     app()
-
-
-def _require(config: Path) -> None:
-    if not config.is_file():
-        raise SettingsError(
-            f"no settings at {config}: write some with `docweave init`, or name a file with --config FILE "
-            "or the environment variable DOCWEAVE_CONFIG"
-        )
-
-
-def _settings(config: Path) -> Settings:
-    _require(config)
-    from config.load import load_settings
-
-    return load_settings(config)
 
 
 def _check_names(settings: Settings, names: Sequence[str]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from apps.plain import one_line, table
 from apps.tables import Status
 from config.check import Finding
-from flows.summary import columns, money, number
+from flows.budgets import Budgets
+from flows.summary import columns, left, money, number
 from pipeline.plan import Change, PlannedDocument, SourcePlan
 from pipeline.report import SourceReport
 
@@ -29,11 +30,12 @@ def ingest_lines(reports: Sequence[SourceReport]) -> list[str]:
     for line, report in zip(table(rows), reports, strict=True):
         out.append(line)
         out += _listed(_failure(f.key, f.reason) for f in report.failures)
+        out += [f"  {left(report)}"] if report.left else []
     return out
 
 
-def plan_lines(plans: Sequence[SourcePlan]) -> list[str]:
-    """What each source would do, document by document."""
+def plan_lines(plans: Sequence[SourcePlan], budgets: Budgets | None = None) -> list[str]:
+    """What each source would do, document by document, and which budgets it would reach."""
     out: list[str] = []
     for plan in plans:
         out.append(f"{plan.source}   {_planned(plan)}")
@@ -45,7 +47,13 @@ def plan_lines(plans: Sequence[SourcePlan]) -> list[str]:
     if any(plan.documents or plan.removed for plan in plans):
         out += ["", "+ added   ~ changed   > renamed   * metadata only   - removed   ! failed"]
     tokens, cost = sum(plan.tokens for plan in plans), sum(plan.cost_usd for plan in plans)
-    return [*out, f"To pay: {number(tokens, 'token')}, {money(cost)}. Nothing was paid or written."]
+    out.append(f"To pay: {number(tokens, 'token')}, {money(cost)}. Nothing was paid or written.")
+    if budgets:
+        wanted = [(budgets.run, tokens, cost)]
+        wanted += [(budgets.sources[plan.source], plan.tokens, plan.cost_usd) for plan in plans]
+        passed = [budget for budget, tokens, cost in wanted if not budget.holds(tokens, cost)]
+        out += [f"More than {budget}: what would pass it is left for the next run." for budget in passed]
+    return out
 
 
 def status_lines(status: Status) -> list[str]:

@@ -9,20 +9,22 @@ ingest uses.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from config.embedding import LocalEmbedding, OpenRouterEmbedding, PerplexityEmbedding, ServiceEmbedding
 from config.problems import nearest
-from config.settings import PERPLEXITY_KEY, LocalEmbedding, PerplexityEmbedding, Settings
+from config.settings import Settings
 from connectors.registry import connect
 from pipeline.errors import SettingsError
 from pipeline.protocols import Connector, Embedder, Reader, Store
 from pipeline.records import EmbeddingSpace, Metadata
 
 if TYPE_CHECKING:
+    from pipeline.embedders._pace import Pace
     from pipeline.prepare import Pipeline
 
 _SMALL_SECTION = 48
@@ -46,9 +48,27 @@ def build_embedder(settings: Settings) -> Embedder:
             return PerplexityEmbedder(
                 model=chosen.model,
                 dimensions=chosen.width,
+                encoding_format=chosen.encoding_format,
+                contextual=chosen.contextual,
+                usd_per_million_tokens=chosen.usd_per_million_tokens,
                 api_key=_api_key(chosen),
                 base_url=chosen.base_url,
                 timeout_seconds=chosen.timeout_seconds,
+                pace=_pace(chosen),
+            )
+        case OpenRouterEmbedding() as chosen:
+            from pipeline.embedders.openrouter import OpenRouterEmbedder
+
+            return OpenRouterEmbedder(
+                model=chosen.model,
+                dimensions=chosen.width,
+                limits=chosen.limits,
+                options=chosen.options,
+                usd_per_million_tokens=chosen.usd_per_million_tokens,
+                api_key=_api_key(chosen),
+                base_url=chosen.base_url,
+                timeout_seconds=chosen.timeout_seconds,
+                pace=_pace(chosen),
             )
 
 
@@ -77,12 +97,25 @@ async def open_store(settings: Settings, space: EmbeddingSpace, *, rebuild: bool
     """
     from pipeline.stores.lance import LanceStore
 
-    return await LanceStore.open(settings.store.uri, store_options(settings), space=space, rebuild=rebuild)
+    return await LanceStore.open(
+        settings.store.uri,
+        store_options(settings),
+        space=space,
+        rebuild=rebuild,
+        journal_bytes=settings.store.journal if _is_paid(settings) else 0,
+    )
 
 
 @asynccontextmanager
-async def build_pipeline(settings: Settings, *, rebuild: bool = False) -> AsyncIterator[Pipeline]:
+async def build_pipeline(
+    settings: Settings, *, rebuild: bool = False, store: Callable[[EmbeddingSpace], Store] | None = None
+) -> AsyncIterator[Pipeline]:
     """All that an ingest is made of, closed at the end.
+
+    Args:
+        settings: Say what it is made of.
+        rebuild: As `open_store`.
+        store: Makes another store, in place of the settings' own.
 
     Raises:
         SettingsError: as `build_embedder`.
@@ -99,8 +132,12 @@ async def build_pipeline(settings: Settings, *, rebuild: bool = False) -> AsyncI
             parser=DocumentParser(),
             chunker=Chunker(max_tokens=most, merge_below=min(_SMALL_SECTION, most // 4)),
             embedder=embedder,
-            store=await open_store(settings, embedder.space, rebuild=rebuild),
+            store=store(embedder.space)
+            if store
+            else await open_store(settings, embedder.space, rebuild=rebuild),
+            grouping=settings.embedding.grouping,
             concurrency=settings.embedding.concurrency,
+            journal=_is_paid(settings),
         )
     finally:
         await embedder.aclose()
@@ -132,12 +169,23 @@ def store_options(settings: Settings) -> Mapping[str, str]:
     }
 
 
-def _api_key(chosen: PerplexityEmbedding) -> str:
-    key = chosen.api_key.get_secret_value() if chosen.api_key else os.environ.get(PERPLEXITY_KEY, "")
+def _is_paid(settings: Settings) -> bool:
+    """Whether vectors cost money, or the time of a server: then none is asked for twice."""
+    return not isinstance(settings.embedding, LocalEmbedding)
+
+
+def _pace(chosen: ServiceEmbedding) -> Pace:
+    from pipeline.embedders._pace import Pace
+
+    return Pace(chosen.concurrency, chosen.requests_per_minute, chosen.tokens_per_minute)
+
+
+def _api_key(chosen: ServiceEmbedding) -> str:
+    key = chosen.api_key.get_secret_value() if chosen.api_key else os.environ.get(chosen.key_name, "")
     if not key and chosen.official:
-        missing = "embedding.api_key is empty" if chosen.api_key else f"{PERPLEXITY_KEY} is not set"
+        missing = "embedding.api_key is empty" if chosen.api_key else f"{chosen.key_name} is not set"
         raise SettingsError(
-            f"{missing}, and {chosen.base_url} asks for a key. Set it (export {PERPLEXITY_KEY}=…), or use "
+            f"{missing}, and {chosen.base_url} asks for a key. Set it (export {chosen.key_name}=…), or use "
             "`provider: local`, which needs none"
         )
     return key

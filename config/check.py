@@ -14,8 +14,9 @@ import anyio
 import anyio.to_thread
 
 from config.build import build_embedder, connectors, open_reader
+from config.embedding import ServiceEmbedding
 from config.load import examine
-from config.settings import OBJECT_STORES, PerplexityEmbedding, Settings
+from config.settings import OBJECT_STORES, Settings
 from pipeline.errors import DocweaveError, ItemUnreadable, SettingsError, SpaceMismatch, StoreRefused
 from pipeline.protocols import Connector
 from pipeline.records import EmbeddingSpace, ItemRef
@@ -155,5 +156,5 @@ async def _embedding(settings: Settings) -> str:
         vector = await embedder.embed_query("Does this work?")
     finally:
         await embedder.aclose()
-    paid = " (one paid call of a few tokens)" if isinstance(settings.embedding, PerplexityEmbedding) else ""
-    return f"{embedder.space}: embedded a question as {len(vector):,} codes{paid}"
+    paid = " (one paid call of a few tokens)" if isinstance(settings.embedding, ServiceEmbedding) else ""
+    return f"{embedder.space}: embedded a question as {vector.nbytes:,} bytes{paid}"

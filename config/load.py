@@ -7,9 +7,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from config.problems import explain
+from config.secrets import kept
 from config.settings import Settings
 from config.yaml_file import Problem, YamlFile
-from connectors.settings import FOLDER
+from connectors.settings import FOLDER, SECRETS
 from pipeline.errors import SettingsError
 
 
@@ -33,7 +34,8 @@ def examine(path: Path) -> tuple[Settings | None, tuple[Problem, ...]]:
     problems = list(file.problems)
     settings = None
     try:
-        settings = Settings.model_validate(file.value, context={FOLDER: path.absolute().parent})
+        context = {FOLDER: path.absolute().parent, SECRETS: kept}
+        settings = Settings.model_validate(file.value, context=context)
     except ValidationError as error:
         problems += explain(error, file)
     problems.sort(key=lambda problem: (problem.line, problem.column))

@@ -84,6 +84,9 @@ def _messages(details: ErrorDetails, setting: _Setting) -> Iterator[tuple[KeyPat
     elif kind == "unknown_name":
         known = context["known"]
         yield path, f"{details['msg']}; valid: {_listed(known)}{nearest(context['given'], known)}"
+    elif kind in ("literal_error", "enum"):
+        known = re.findall(r"'([^']*)'", context["expected"])
+        yield path, f"is unknown; valid: {_listed(known)}{nearest(details['input'], known)}"
     elif kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
         yield path, _bounds(setting, details)
     else:
@@ -106,10 +109,12 @@ def _unknown_key(setting: _Setting) -> str:
     key = str(setting.path[-1])
     if setting.union:
         choice = setting.union.key
-        for sibling in setting.siblings:
-            if sibling is not setting.model and key in sibling.model_fields:
-                ours, theirs = (_tag(model, choice) for model in (setting.model, sibling))
-                return f"belongs to `{choice}: {theirs}`, and this is {ours}: change that, or delete this"
+        others = [model for model in setting.siblings if key in model.model_fields]
+        if others:
+            theirs = " or ".join(f"`{choice}: {_tag(model, choice)}`" for model in others)
+            return (
+                f"belongs to {theirs}, and this is {_tag(setting.model, choice)}: change that, or delete this"
+            )
     known = list(setting.model.model_fields) if setting.model else []
     return f"is an unknown key; valid: {_listed(known)}{nearest(key, known)}"
 
@@ -117,7 +122,7 @@ def _unknown_key(setting: _Setting) -> str:
 def _written(file: YamlFile, path: KeyPath, details: ErrorDetails) -> str:
     """What the file has there, as it is written: never what the environment holds, never a secret."""
     place = file.places.get(path)
-    if details["type"] == "secret_literal" or place is None or place.written is None:
+    if details["type"] == "secret" or place is None or place.written is None:
         return ""
     if not place.written:
         return "; nothing is written there: give it a value, or delete the line"
@@ -138,8 +143,7 @@ def _bounds(setting: _Setting, details: ErrorDetails) -> str:
 
 
 def _plainly(message: str) -> str:
-    message = message.removeprefix("Value error, ").replace("Input should", "must")
-    return re.sub(r"^must be '(.*)'$", r"must be \1", message)
+    return message.removeprefix("Value error, ").replace("Input should", "must")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from config.embedding import EmbeddingSettings, LocalEmbedding
 from connectors.registry import SourceSettings
-from connectors.settings import FromEnvironment, OneOf, Secret, StrictModel, absolute, literal_secret
-from pipeline.embedders.perplexity import MODELS
-
-PERPLEXITY_URL = "https://api.perplexity.ai"
-PERPLEXITY_KEY = "PERPLEXITY_API_KEY"
-"""The environment variable of the key, where the settings name no other."""
+from connectors.settings import (
+    BudgetSettings,
+    Hidden,
+    StrictModel,
+    absolute,
+    as_secret,
+    folder_of,
+)
 
 SOURCE_NAME = r"^[a-z0-9][a-z0-9_-]*$"
 OBJECT_STORES = ("s3", "gs", "az")
@@ -24,20 +36,26 @@ _SECRET_OPTION = re.compile("key|secret|token|password", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 
-class _LiteralSecret:
-    """Stands for an option that is called a secret and is written down: refused in its place."""
+@dataclass(frozen=True, slots=True)
+class _NoSecret:
+    """Stands for an option that is called a secret and cannot be one: refused in its place."""
+
+    error: PydanticCustomError
 
 
-def _by_name(name: str, value: object) -> object:
+def _by_name(name: str, value: object, info: ValidationInfo) -> object:
     """The value of an option, as a secret where it is called one."""
-    if not _SECRET_OPTION.search(name) or isinstance(value, SecretStr):
+    if not _SECRET_OPTION.search(name):
         return value
-    return SecretStr(value) if isinstance(value, FromEnvironment) else _LiteralSecret()
+    try:
+        return as_secret(value, info)
+    except PydanticCustomError as error:
+        return _NoSecret(error)
 
 
 def _option(value: object) -> object:
-    if isinstance(value, _LiteralSecret):
-        raise literal_secret()
+    if isinstance(value, _NoSecret):
+        raise value.error
     if isinstance(value, bool | int | float):
         return str(value).lower()
     if not isinstance(value, str | SecretStr):
@@ -46,7 +64,7 @@ def _option(value: object) -> object:
 
 
 StoreOption: TypeAlias = Annotated[
-    str | SecretStr, BeforeValidator(_option, json_schema_input_type=str | float | bool)
+    str | Hidden, BeforeValidator(_option, json_schema_input_type=str | float | bool)
 ]
 """LanceDB takes text only: `true` is "true"."""
 
@@ -62,14 +80,21 @@ class StoreSettings(StrictModel):
     options: dict[str, StoreOption] = Field(
         default_factory=dict,
         description="For object storage: region, endpoint, aws_access_key_id … as LanceDB names them. "
-        "What is called a key, secret, token or password must come from the environment: ${NAME}.",
+        "What is called a key, secret, token or password must be written as ${NAME}, file:PATH or "
+        "prefect://secret/NAME.",
+    )
+
+    journal: ByteSize = Field(
+        default=ByteSize(2_000_000_000),
+        description="How much room the journal of paid vectors may take: bytes, or as 2GB. What is in it is "
+        "never paid for again; the oldest goes first. 0: none is kept.",
     )
 
     @field_validator("uri")
     @classmethod
     def _absolute(cls, uri: str, info: ValidationInfo) -> str:
         if not (scheme := _SCHEME.match(uri)):
-            return absolute(uri, info)
+            return absolute(uri, folder_of(info))
         if "@" in urlsplit(uri).netloc:
             raise ValueError("must be an address without keys in it; they go to store.options")
         if scheme[1] not in OBJECT_STORES or not urlsplit(uri).netloc:
@@ -79,105 +104,10 @@ class StoreSettings(StrictModel):
 
     @field_validator("options", mode="before")
     @classmethod
-    def _mark_literal_secrets(cls, options: object) -> object:
+    def _mark_secrets(cls, options: object, info: ValidationInfo) -> object:
         if not isinstance(options, dict):
             return options
-        return {key: _by_name(str(key), value) for key, value in options.items()}
-
-
-class AnyEmbedding(StrictModel):
-    """What may be said of every embedder."""
-
-    concurrency: int = Field(default=4, ge=1, le=64, description="Requests in flight at the same time.")
-
-
-class LocalEmbedding(AnyEmbedding):
-    """The embedded default: in process, without a key or a server."""
-
-    provider: Literal["local"] = Field(default="local", description="Embeds in this process; takes no model.")
-
-
-class PerplexityEmbedding(AnyEmbedding):
-    """Perplexity's contextualized embeddings, or a compatible server."""
-
-    provider: Literal["perplexity"] = Field(description="Perplexity, or a compatible server at base_url.")
-    base_url: str = Field(
-        default=PERPLEXITY_URL, description="The service's address, without /v1/contextualizedembeddings."
-    )
-    model: str = Field(
-        default="pplx-embed-context-v1-0.6b",
-        min_length=1,
-        description=f"One of {', '.join(MODELS)}; at another base_url, any that the server knows.",
-        examples=list(MODELS),
-    )
-    dimensions: int | None = Field(
-        default=None,
-        ge=1,
-        validate_default=True,
-        description="The length of a vector. "
-        + "; ".join(f"{m.name}: {m.least_dimensions} to {m.most_dimensions}" for m in MODELS.values())
-        + ". Left out: the most the model has.",
-    )
-    api_key: Secret | None = Field(
-        default=None, description=f"Only as ${{NAME}}. Left out: the environment variable {PERPLEXITY_KEY}."
-    )
-    timeout_seconds: float = Field(
-        default=120.0, gt=0, le=3600, description="How long the fullest request may take to be answered."
-    )
-
-    @property
-    def official(self) -> bool:
-        """Whether it is Perplexity's own service."""
-        return self.base_url == PERPLEXITY_URL
-
-    @property
-    def width(self) -> int:
-        """The length of a vector, also where the settings leave it to the model."""
-        return self.dimensions or MODELS[self.model].most_dimensions
-
-    @field_validator("base_url")
-    @classmethod
-    def _address(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            named = bool(parts.hostname) and parts.port != 0
-        except ValueError as error:
-            raise ValueError("is not an address") from error
-        if parts.scheme not in {"http", "https"} or not named:
-            raise ValueError("must begin with http:// or https:// and name a host")
-        if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("must be an address without user, query or fragment; the key goes to api_key")
-        return url.rstrip("/")
-
-    @field_validator("model")
-    @classmethod
-    def _contextual(cls, model: str, info: ValidationInfo) -> str:
-        if model not in MODELS and info.data.get("base_url") == PERPLEXITY_URL:
-            raise PydanticCustomError(
-                "unknown_name",
-                "is no contextual model of Perplexity's",
-                {"given": model, "known": list(MODELS)},
-            )
-        return model
-
-    @field_validator("dimensions")
-    @classmethod
-    def _in_range(cls, dimensions: int | None, info: ValidationInfo) -> int | None:
-        if "model" not in info.data:
-            return dimensions
-        name = info.data["model"]
-        model = MODELS.get(name)
-        if dimensions is None and model is None:
-            raise ValueError("must be given: how long the vectors of this model are is not known here")
-        if dimensions and model and not model.least_dimensions <= dimensions <= model.most_dimensions:
-            raise ValueError(f"must be from {model.least_dimensions} to {model.most_dimensions} for {name}")
-        return dimensions
-
-
-EmbeddingSettings: TypeAlias = Annotated[
-    LocalEmbedding | PerplexityEmbedding, OneOf("provider", default="local")
-]
-"""The settings of any embedder, told apart by `provider`."""
+        return {key: _by_name(str(key), value, info) for key, value in options.items()}
 
 
 class ChunkingSettings(StrictModel):
@@ -210,8 +140,26 @@ class Settings(StrictModel):
     )
     embedding: EmbeddingSettings = Field(default=LocalEmbedding(), description="What computes the vectors.")
     chunking: ChunkingSettings = Field(
-        default=ChunkingSettings(), description="How documents are cut into passages."
+        default=ChunkingSettings(),
+        validate_default=True,
+        description="How documents are cut into passages.",
+    )
+    budget: BudgetSettings = Field(
+        default=BudgetSettings(),
+        description="What one run may spend, over all its sources. The request that would pass it is not "
+        "sent; the next run goes on.",
     )
     sources: dict[SourceName, SourceSettings] = Field(
         min_length=1, description="Where the documents are: a name of yours, and its settings."
     )
+
+    @field_validator("chunking")
+    @classmethod
+    def _fit_for_the_model(cls, chunking: ChunkingSettings, info: ValidationInfo) -> ChunkingSettings:
+        embedding = info.data.get("embedding")
+        if embedding and chunking.max_tokens > embedding.most_chunk_tokens:
+            raise ValueError(
+                f"max_tokens must be at most {embedding.most_chunk_tokens:,}: of so long a text the model of "
+                f"`embedding` takes no more, beside a lead; here it is {chunking.max_tokens:,}"
+            )
+        return chunking

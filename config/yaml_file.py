@@ -19,7 +19,7 @@ from typing import TypeAlias
 import yaml
 from pydantic import JsonValue
 
-from connectors.settings import FromEnvironment
+from connectors.settings import FromEnvironment, Substituted
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value stands: keys, and places in lists."""
@@ -212,7 +212,7 @@ class YamlFile:
             return held or (default or "")[2:]
 
         done = _VARIABLE.sub(value, text)
-        return FromEnvironment(done) if _ALONE.fullmatch(text) else done
+        return (FromEnvironment if _ALONE.fullmatch(text) else Substituted)(done, text)
 
 
 class _Wrong(Exception):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias, get_args
+from typing import Annotated, Self, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     JsonValue,
+    PlainSerializer,
     SecretStr,
     ValidationInfo,
     WithJsonSchema,
@@ -28,9 +29,29 @@ from connectors import globs
 FOLDER = "folder"
 """The key of the validation context under which the loader gives the YAML file's folder."""
 
+SECRETS = "secrets"
+"""The key under which the loader gives what makes a secret of a text that says where it is kept."""
 
-class FromEnvironment(str):
-    """Text that is the value of an environment variable and nothing else: what a secret must be."""
+SecretKept: TypeAlias = Callable[[str, str], SecretStr]
+"""Takes such a text and the YAML file's folder. Raises `PydanticCustomError`, without showing the text."""
+
+
+class Substituted(str):
+    """Text that environment variables were put into."""
+
+    __slots__ = ("written",)
+    written: str
+    """How it stands in the file."""
+
+    def __new__(cls, text: str, written: str = "") -> Self:
+        """Text, and how it was written."""
+        made = super().__new__(cls, text)
+        made.written = written
+        return made
+
+
+class FromEnvironment(Substituted):
+    """Text that is the value of an environment variable and nothing else: as such, it may be a secret."""
 
     __slots__ = ()
 
@@ -51,8 +72,21 @@ class StrictModel(BaseModel):
         return value
 
 
+class BudgetSettings(StrictModel):
+    """What may be spent. Nothing said: no limit."""
+
+    usd: float | None = Field(default=None, ge=0, description="US dollars.")
+    tokens: int | None = Field(default=None, ge=0, description="Tokens, as the service counts them.")
+
+
 class SharedSettings(StrictModel):
     """What may be said of every source."""
+
+    budget: BudgetSettings = Field(
+        default=BudgetSettings(),
+        description="What one run may spend on this source. The request that would pass it is not sent; "
+        "the next run goes on.",
+    )
 
     metadata: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -86,8 +120,8 @@ class OneOf:
         return getattr(value, self.key, self.default)
 
 
-def absolute(path: str, info: ValidationInfo) -> str:
-    """The path from the root on; a relative one begins at the YAML file's folder, `~` at home.
+def absolute(path: str, folder: str) -> str:
+    """The path from the root on; a relative one begins at the folder, `~` at home.
 
     Raises:
         ValueError: it is empty, or holds what no path does.
@@ -95,26 +129,50 @@ def absolute(path: str, info: ValidationInfo) -> str:
     if not path or "\0" in path:
         raise ValueError("must be a path; a single dot is the folder of the YAML file")
     # What Path offers in place of these raises for an unknown user, and follows links.
-    whole = os.path.join((info.context or {}).get(FOLDER, ""), os.path.expanduser(path))  # noqa: PTH111, PTH118
+    whole = os.path.join(folder, os.path.expanduser(path))  # noqa: PTH111, PTH118
     return os.path.abspath(whole)  # noqa: PTH100
 
 
+def folder_of(info: ValidationInfo) -> str:
+    """The YAML file's folder; empty where the settings do not come from one."""
+    return str((info.context or {}).get(FOLDER, ""))
+
+
 def _local(path: object, info: ValidationInfo) -> object:
-    return Path(absolute(str(path), info)) if isinstance(path, str | Path) else path
+    return Path(absolute(str(path), folder_of(info))) if isinstance(path, str | Path) else path
 
 
-def _no_literal(value: object) -> object:
-    if isinstance(value, FromEnvironment | SecretStr):
+def as_secret(value: object, info: ValidationInfo) -> SecretStr:
+    """The secret that a setting names: from the environment, from code, or kept elsewhere and read when used.
+
+    Raises:
+        PydanticCustomError: it is written down in the file, or does not say where it is kept. Never shows it.
+    """
+    if isinstance(value, SecretStr):
         return value
+    if isinstance(value, FromEnvironment):
+        return SecretStr(value)
+    kept: SecretKept | None = (info.context or {}).get(SECRETS)
+    if isinstance(value, str) and kept:
+        return kept(value, folder_of(info))
     raise literal_secret()
 
 
-def literal_secret() -> PydanticCustomError:
-    """What is said of a secret that a file holds. Never shows it."""
-    return PydanticCustomError(
-        "secret_literal",
-        "is a secret, which no file should hold: write ${NAME} and set NAME in the environment",
+def literal_secret(*forms: str) -> PydanticCustomError:
+    """What is said of a secret that a file holds, with the other ways to name one. Never shows it."""
+    return secret_error(
+        "is a secret, which no file should hold: write ${NAME} and set NAME in the environment"
+        + "".join(f", or {form}" for form in forms)
     )
+
+
+def secret_error(message: str) -> PydanticCustomError:
+    """An error that is told without what the file has in its place."""
+    return PydanticCustomError("secret", "{message}", {"message": message})
+
+
+def _hidden(_secret: SecretStr) -> str:
+    return "**********"
 
 
 LocalPath: TypeAlias = Annotated[Path, BeforeValidator(_local, json_schema_input_type=str)]
@@ -123,9 +181,16 @@ LocalPath: TypeAlias = Annotated[Path, BeforeValidator(_local, json_schema_input
 Glob: TypeAlias = Annotated[str, AfterValidator(globs.check)]
 """A pattern over POSIX paths, as `connectors.globs` reads it."""
 
-Secret: TypeAlias = Annotated[
-    SecretStr,
-    BeforeValidator(_no_literal),
-    WithJsonSchema({"type": "string", "format": "password", "pattern": r"^\$\{[A-Za-z_]\w*(:-)?\}$"}),
+_PATTERN = r"^(\$\{[A-Za-z_]\w*(:-)?\}|file:.+|prefect://[a-z0-9-]+/[a-z0-9-]+)$"
+
+Hidden: TypeAlias = Annotated[
+    SecretStr, PlainSerializer(_hidden, return_type=str, when_used="json-unless-none")
 ]
-"""A value that comes from the environment, or from code as a `SecretStr`."""
+"""A secret that is written as asterisks. Pydantic's own way would read it, to see whether there is one."""
+
+Secret: TypeAlias = Annotated[
+    Hidden,
+    BeforeValidator(as_secret),
+    WithJsonSchema({"type": "string", "format": "password", "pattern": _PATTERN}),
+]
+"""A value that comes from the environment or another place that is no settings file, or from code."""

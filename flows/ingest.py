@@ -19,7 +19,9 @@ from prefect.states import Completed, Failed
 
 from config.build import build_pipeline, connectors
 from config.load import load_settings
+from flows.budgets import Budgets, budgets
 from flows.progress import watcher
+from flows.secrets import know_blocks
 from flows.summary import counts, number
 from flows.telling import telling
 from pipeline.errors import DocweaveError, Recovery, SettingsError
@@ -32,6 +34,8 @@ RETRY_DELAYS = [10.0, 60.0]
 
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 """What stands before the host in an address."""
+
+know_blocks()
 
 
 async def run_here(config: str, sources: list[str] | None, *, rebuild: bool) -> str | None:
@@ -85,7 +89,8 @@ async def ingest(config: str, sources: list[str] | None = None, rebuild: bool = 
     """Bring the tables up to date with the documents, source by source.
 
     A source that fails does not stop the others; the run ends failed after all have run, and its message
-    says which and why. A document that fails is reported, and the run does not fail by it.
+    says which and why. A document that fails is reported, and the run does not fail by it; nor does it by a
+    budget, which leaves what would pass it for the next run.
 
     Args:
         config: The path of the YAML settings.
@@ -95,17 +100,24 @@ async def ingest(config: str, sources: list[str] | None = None, rebuild: bool = 
     """
     try:
         names = source_names(config, sources, rebuild=rebuild)
+        budgets.set(Budgets.of(load_settings(Path(config))))
     except SettingsError as error:
         return Failed(message=f"SettingsError: {error}")
     failed: dict[str, Exception] = {}
+    left = 0
     for name in names:
         try:
-            await one_source(config, name, rebuild)
+            ended = await one_source(config, name, rebuild)
+            left += int(cast("int", ended["left"]))
         except Exception as error:  # noqa: BLE001 - whatever it is, it does not stop the other sources
             failed[name] = error
     if failed:
         reasons = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
         return Failed(message=f"{len(failed)} of {number(len(names), 'source')} failed: {reasons}")
+    if left:
+        when = "; the new tables take over when nothing is left" if rebuild else ""
+        message = f"a budget was reached: {number(left, 'document')} left for the next run{when}"
+        return Completed(message=message)
     if rebuild:
         await publish(config)
     return Completed(message=f"{number(len(names), 'source')} ingested")
@@ -136,7 +148,13 @@ async def one_source(config: str, source: str, rebuild: bool) -> dict[str, JsonV
             settings = load_settings(Path(config))
             [(connector, metadata)] = connectors(settings, [source])
             async with build_pipeline(settings, rebuild=rebuild) as pipeline:
-                report = await ingest_source(connector, pipeline, metadata=metadata, observe=teller.observe)
+                report = await ingest_source(
+                    connector,
+                    pipeline,
+                    metadata=metadata,
+                    budgets=(budgets.get() or Budgets.of(settings)).for_source(source),
+                    observe=teller.observe,
+                )
     except Exception as error:
         watching.failed(source, error, again_in=_again_in(error))
         raise

@@ -37,6 +37,8 @@ def outcome(report: SourceReport) -> str:
     parts = [f"{getattr(report, name):,} {_WORDS[name]}" for name in WRITTEN if getattr(report, name)]
     if report.failures:
         parts.append(f"{len(report.failures):,} failed")
+    if report.left:
+        parts.append(f"{report.left:,} left")
     if not parts:
         parts.append("nothing to do")
     elif same := report.unchanged + report.touched:
@@ -52,6 +54,16 @@ def columns(report: SourceReport) -> list[str]:
     if report.tokens:
         parts += [number(report.tokens, "token"), money(report.cost_usd)]
     return [*parts, f"{report.seconds:.1f} s"]
+
+
+def left(report: SourceReport) -> str:
+    """What a budget left for another run; empty where none did."""
+    if not report.left:
+        return ""
+    return (
+        f"{number(report.left, 'document')} ({number(report.left_tokens, 'token')}) left for the next run: "
+        f"more would pass {report.stopped_by}"
+    )
 
 
 def progress(report: SourceReport) -> str:
@@ -78,6 +90,7 @@ def markdown(report: SourceReport, error: Exception | None) -> str:
         ("unchanged, but read to be sure", f"{report.touched:,}"),
         *((_WORDS[name], f"{getattr(report, name):,}") for name in WRITTEN),
         ("failed", f"{len(report.failures):,}"),
+        ("left for the next run", f"{report.left:,}"),
         ("chunks written", f"{report.chunks:,}"),
         ("tokens", f"{report.tokens:,}"),
         ("cost", money(report.cost_usd)),
@@ -86,6 +99,8 @@ def markdown(report: SourceReport, error: Exception | None) -> str:
         ("seconds", f"{report.seconds:.1f}"),
     ]
     blocks.append(_table(("", "this run"), rows, "|---|---:|"))
+    if report.left:
+        blocks.append(_cell(left(report)))
     if report.failures:
         shown = [(f.key, f.error, f.reason) for f in report.failures[:SHOWN_FAILURES]]
         blocks.append("## Failed documents")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from pipeline.embedders import _lexical
-from pipeline.embedders._models import LOCAL_MODEL, limits
+from pipeline.embedders.models import LOCAL_MODEL, limits
 from pipeline.errors import ServiceRefused
 from pipeline.records import EmbeddingSpace, EmbedGroup, EmbedReply, EmbedRequest, Vector, Vectors
 

@@ -331,3 +331,33 @@ async def test_a_rebuild_with_a_failing_source_leaves_the_live_tables(handbook: 
     assert state.is_failed()
     assert await reader.space() == live
     assert await reader.matching("button", limit=5, where=Filter()) == found
+
+
+def limit(config: Path, budget: str) -> None:
+    config.write_text(f"{config.read_text('utf-8')}\n{budget}\n", encoding="utf-8")
+
+
+@pytest.mark.usefixtures("another_model")
+async def test_a_budget_of_the_run_holds_over_all_its_sources(handbook: Path, watching: Watching) -> None:
+    limit(handbook, "budget: {tokens: 60}")
+    state = await run(handbook)
+    assert state.is_completed(), "a budget is no failure"
+    assert state.message == "a budget was reached: 1 document left for the next run"
+    assert await counts(handbook) == {"handbook": (3, 3)}
+    page = (await artifacts(state))["ingest-wiki"]
+    assert "more would pass the budget of 60 tokens for this run" in page
+    assert [report.tokens for report in watching.done] == [50, 0]
+    state = await run(handbook)
+    assert state.message == "2 sources ingested"
+    assert await counts(handbook) == {"handbook": (3, 3), "wiki": (1, 1)}
+
+
+@pytest.mark.usefixtures("another_model")
+async def test_a_rebuild_that_a_budget_stops_is_not_published(handbook: Path) -> None:
+    settings = load_settings(handbook)
+    live = await ingest_with_the_settings_model(settings)
+    limit(handbook, "budget: {usd: 0}")
+    state = await run(handbook, rebuild=True)
+    assert state.is_completed()
+    assert "the new tables take over when nothing is left" in state.message
+    assert await (await build.open_reader(settings)).space() == live

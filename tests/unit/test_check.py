@@ -11,6 +11,7 @@ from config.check import Finding, check
 from config.load import load_settings
 from config.settings import Settings
 from pipeline.records import DocumentState, Embedded, EmbeddingSpace, Prepared
+from tests.embedding_service import EmbeddingService, serving
 
 # A test has its loop for itself, and its files are small.
 # ruff: noqa: ASYNC240
@@ -40,7 +41,8 @@ async def test_what_works_is_said_to_work(file: Path) -> None:
     assert all(finding.ok for finding in found.values()), found
     assert found["sources.good"].message == "lists 1 items; read a.md (3 bytes)"
     assert "is empty so far" in found["store"].message
-    assert "1,024 codes" in found["embedding"].message
+    assert "embedded a question as 1,024 bytes" in found["embedding"].message
+    assert "paid" not in found["embedding"].message
 
 
 async def test_nothing_is_left_behind(file: Path) -> None:
@@ -97,6 +99,27 @@ async def test_only_the_first_items_of_a_source_are_listed(file: Path) -> None:
         (file.parent / "good" / f"{number:03}.md").write_bytes(b"x")
     found = await findings(file)
     assert found["sources.good"].message.startswith("lists 100 items or more; ")
+
+
+@pytest.mark.parametrize(
+    ("embedding", "vector_bytes"),
+    [
+        ("provider: perplexity, base_url: '{0}', encoding_format: base64_binary", "128 bytes"),
+        ("provider: openrouter, base_url: '{0}/api/v1', dimensions: 256", "512 bytes"),
+    ],
+)
+async def test_a_service_is_asked_one_question_that_is_said_to_be_paid(
+    file: Path, monkeypatch: pytest.MonkeyPatch, embedding: str, vector_bytes: str
+) -> None:
+    monkeypatch.setenv("PERPLEXITY_API_KEY", "test-key")
+    monkeypatch.setenv("OPENROUTER_API_KEY", "test-key")
+    service = EmbeddingService()
+    with serving(service) as base_url:
+        file.write_text(f"{SETTINGS}embedding: {{{embedding.format(base_url)}}}\n", "utf-8")
+        found = await findings(file)
+    assert found["embedding"].ok, found
+    assert f"embedded a question as {vector_bytes} (one paid call" in found["embedding"].message
+    assert len(service.requests) == 1
 
 
 async def make_tables(settings: Settings, space: EmbeddingSpace) -> None:

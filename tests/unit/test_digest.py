@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import digest
-from pipeline.records import EmbeddingSpace, ItemRef, RawDocument
-from tests.fakes import OracleEmbedder, group_of
+from pipeline.records import EmbeddingSpace, EmbedGroup, Grouping, ItemRef, Lead, RawDocument
+from tests.fakes import OracleEmbedder, chunk_of, group_of
 
 REF = ItemRef(source="s", key="k", version="1")
 
@@ -75,15 +75,36 @@ def test_a_content_key_covers_all_that_the_connector_gave_but_the_version() -> N
     assert digest.content_key(raw) == digest.content_key(replace(raw, ref=replace(REF, version="2")))
 
 
-def test_a_recipe_covers_parser_chunker_space_limits_and_the_settings_metadata() -> None:
-    embedder = OracleEmbedder()
-    space, limits = embedder.space, embedder.limits
+def test_a_recipe_covers_parser_chunker_embedder_grouping_and_the_settings_metadata() -> None:
+    embedder, grouping = OracleEmbedder(), Grouping()
     recipes = {
-        digest.recipe("p1", "c1", space, limits, {}),
-        digest.recipe("p2", "c1", space, limits, {}),
-        digest.recipe("p1", "c2", space, limits, {}),
-        digest.recipe("p1", "c1", replace(space, dimensions=8), limits, {}),
-        digest.recipe("p1", "c1", space, replace(limits, group_tokens=99), {}),
-        digest.recipe("p1", "c1", space, limits, {"team": "people"}),
+        digest.recipe("p1", "c1", embedder, grouping, {}),
+        digest.recipe("p2", "c1", embedder, grouping, {}),
+        digest.recipe("p1", "c2", embedder, grouping, {}),
+        digest.recipe(
+            "p1", "c1", replace(embedder, space=replace(embedder.space, dimensions=8)), grouping, {}
+        ),
+        digest.recipe(
+            "p1", "c1", replace(embedder, limits=replace(embedder.limits, group_tokens=9)), grouping, {}
+        ),
+        digest.recipe("p1", "c1", replace(embedder, recipe="input_type=search_document"), grouping, {}),
+        digest.recipe("p1", "c1", embedder, replace(grouping, overlap_tokens=7), {}),
+        digest.recipe("p1", "c1", embedder, replace(grouping, lead=Lead.NONE), {}),
+        digest.recipe("p1", "c1", embedder, grouping, {"team": "people"}),
     }
-    assert len(recipes) == 6
+    assert len(recipes) == 9
+
+
+def test_what_is_only_seen_is_no_part_of_what_is_kept() -> None:
+    embedder = OracleEmbedder()
+    chunks = tuple(chunk_of(text, ordinal=n) for n, text in enumerate("abc"))
+    keys = {
+        digest.group_key(group, embedder)
+        for group in (
+            EmbedGroup(title="T", chunks=chunks),
+            EmbedGroup(title="T", chunks=chunks[1:], before=chunks[:1]),
+            EmbedGroup(title="T", chunks=chunks[:2], after=chunks[2:]),
+            EmbedGroup(title="T", chunks=chunks, lead="T"),
+        )
+    }
+    assert len(keys) == 4

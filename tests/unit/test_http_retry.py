@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from pipeline.embedders._http import Account, JsonService, Patience
+from pipeline.embedders._pace import Pace
 from pipeline.errors import (
     EmbedError,
     InputRefused,
@@ -48,13 +49,17 @@ class Waits:
 class Service:
     """A JsonService before a list of answers, the last of which is repeated."""
 
-    def __init__(self, answers: Iterable[Answer], **patience: float) -> None:
+    def __init__(self, answers: Iterable[Answer], *, paced: bool = False, **patience: float) -> None:
         self.asked: list[httpx.Request] = []
         self.waits = Waits()
         self._answers = list(answers)
         account = Account(service="Acme", base_url="https://acme.test/x", api_key=KEY, key_name="ACME_KEY")
+        patient = self.waits.patience(**patience)
         self._service = JsonService(
-            account, transport=httpx.MockTransport(self._answer), patience=self.waits.patience(**patience)
+            account,
+            transport=httpx.MockTransport(self._answer),
+            patience=patient,
+            pace=Pace(4, clock=patient.clock, sleep=patient.sleep) if paced else None,
         )
 
     async def post(self, body: JsonValue = None) -> tuple[int, int]:
@@ -384,10 +389,15 @@ LEAKS: list[Answer] = [
 ]
 
 
+@pytest.mark.parametrize("paced", [False, True], ids=["at once", "in turn"])
 @pytest.mark.parametrize("answer", LEAKS, ids=lambda answer: f"{answer!r}"[:40].replace(KEY, "…"))
-async def test_the_key_is_in_no_error_log_or_chain(answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_key_is_in_no_error_log_or_chain(
+    answer: Answer,
+    paced: bool,  # noqa: FBT001 - a case
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.DEBUG)
-    service = Service([answer])
+    service = Service([answer], paced=paced)
     with pytest.raises(EmbedError) as caught:
         await service.post()
     assert KEY not in everything_of(caught.value)

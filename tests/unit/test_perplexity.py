@@ -16,17 +16,20 @@ import anyio.lowlevel
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import tokens
 from pipeline.embedders._http import Patience
-from pipeline.embedders.perplexity import MODELS, PerplexityEmbedder
+from pipeline.embedders.models import known_models
+from pipeline.embedders.perplexity import PerplexityEmbedder
 from pipeline.errors import EmbedError, InputRefused, RequestTooLarge, ServiceRefused, ServiceUnavailable
-from pipeline.records import Chunk, EmbeddingSpace, EmbedGroup, EmbedRequest
+from pipeline.records import Chunk, EmbeddingSpace, EmbedGroup, EmbedLimits, EmbedRequest
 from tests import embedding_service as stand_in
-from tests.embedding_service import EmbeddingService, Step, serving, vectors_of
+from tests.embedding_service import EmbeddingService, Step, flat_vectors_of, serving, vectors_of
 
 MODEL = "pplx-embed-context-v1-0.6b"
+STANDARD = "pplx-embed-v1-0.6b"
 KEY = "test-key"
 
 
@@ -133,16 +136,40 @@ def test_it_states_its_space_limits_and_price() -> None:
     )
     assert embedder.usd_per_million_tokens == 0.008
     assert embedder_at(None, model="my-own").usd_per_million_tokens == 0
-    limits = embedder.limits
-    assert limits.group_tokens < stand_in.MOST_DOCUMENT_TOKENS
-    assert limits.request_tokens < stand_in.MOST_TOKENS
-    assert limits.request_groups == stand_in.MOST_DOCUMENTS
-    assert limits.request_chunks == stand_in.MOST_CHUNKS
+    assert embedder_at(None, usd_per_million_tokens=0.5).usd_per_million_tokens == 0.5
+    assert embedder.limits == EmbedLimits(
+        group_tokens=31_000,
+        group_chunks=16_000,
+        request_tokens=115_000,
+        request_groups=512,
+        request_chunks=16_000,
+    )
+    assert embedder.limits.group_tokens < stand_in.MOST_DOCUMENT_TOKENS
+    assert embedder.limits.request_tokens < stand_in.MOST_TOKENS
+
+
+def test_a_standard_model_has_no_groups_of_several_chunks() -> None:
+    limits = embedder_at(None, model=STANDARD).limits
+    assert (limits.group_tokens, limits.group_chunks) == (31_000, 1)
+    assert (limits.request_tokens, limits.request_groups) == (115_000, 512)
+    assert embedder_at(None, model="mine", contextual=False).limits == limits
+    assert embedder_at(None, model=STANDARD, contextual=True).limits == limits  # what is known is known
 
 
 def test_the_known_models_are_those_of_the_stand_in() -> None:
-    assert {name: model.most_dimensions for name, model in MODELS.items()} == stand_in.DIMENSIONS
-    assert {name: model.usd_per_million_tokens for name, model in MODELS.items()} == stand_in.USD_PER_MILLION
+    served = {m.name: m for m in stand_in.MODELS}
+    for info in known_models():
+        if info.provider == "local":
+            continue
+        model = served.pop(info.name)
+        assert info.contextual == (model.path == stand_in.PATH)
+        assert (info.least_dimensions, info.most_dimensions) == (
+            model.least_dimensions,
+            model.most_dimensions,
+        )
+        assert info.max_tokens == model.context_tokens
+        assert info.usd_per_million_tokens == model.usd_per_million_tokens
+    assert not served
 
 
 def test_the_models_are_known_without_importing_httpx() -> None:
@@ -151,6 +178,77 @@ def test_the_models_are_known_without_importing_httpx() -> None:
 
 
 # ── Placing
+
+
+async def test_bits_are_asked_for_and_kept_as_they_come() -> None:
+    recorder = Recorder()
+    embedder = embedder_at(recorder.transport(), encoding_format="base64_binary")
+    reply = await embedder.embed(THREE)
+    assert recorder.sent[0]["encoding_format"] == "base64_binary"
+    assert embedder.space == EmbeddingSpace(
+        provider="perplexity", model=MODEL, dimensions=128, encoding="binary"
+    )
+    for bits, group in zip(reply.vectors, THREE.groups, strict=True):
+        codes = vectors_of([chunk.text for chunk in group.chunks], model=MODEL, dimensions=128)
+        assert bits.dtype == np.uint8
+        assert bits.shape == (len(group.chunks), 16)
+        # The least significant bit is the first dimension's.
+        assert np.array_equal(np.unpackbits(bits, axis=1, bitorder="little"), codes >= 0)
+
+
+async def test_a_window_is_sent_as_one_document_and_its_own_vectors_are_kept() -> None:
+    recorder = Recorder()
+    chunks = group_of("zero", "one", "two", "three").chunks
+    window = EmbedGroup(
+        title="T", before=chunks[:1], chunks=chunks[1:3], after=chunks[3:], lead="Lead", lead_tokens=1
+    )
+    embedder = embedder_at(recorder.transport())
+    reply = await embedder.embed(EmbedRequest(groups=(window, group_of("alone"))))
+    sent = ["Lead", "zero", "one", "two", "three"]
+    assert recorder.sent[0]["input"] == [sent, ["alone"]]
+    assert embedder.reads(window) == sent
+    expected = vectors_of(sent, model=MODEL, dimensions=128)
+    assert np.array_equal(reply.vectors[0], expected[2:4])
+    assert np.array_equal(reply.vectors[1], vectors_of(["alone"], model=MODEL, dimensions=128))
+
+
+async def test_a_standard_model_is_sent_texts_each_with_its_lead() -> None:
+    recorder = Recorder()
+    embedder = embedder_at(recorder.transport(), model=STANDARD)
+    (chunk,) = group_of("a text").chunks
+    led = EmbedGroup(title="T", chunks=(chunk,), lead="T\nA heading", lead_tokens=3)
+    reply = await embedder.embed(EmbedRequest(groups=(led, group_of("bare"))))
+    assert recorder.sent == [
+        {
+            "input": ["T\nA heading\n\na text", "bare"],
+            "model": STANDARD,
+            "dimensions": 128,
+            "encoding_format": "base64_int8",
+        }
+    ]
+    expected = flat_vectors_of(recorder.sent[0]["input"], model=STANDARD, dimensions=128)
+    assert [vectors.tolist() for vectors in reply.vectors] == [[row] for row in expected.tolist()]
+    assert embedder.reads(led) == ["T\nA heading\n\na text"]
+
+
+async def test_a_question_to_a_standard_model_is_a_text() -> None:
+    recorder = Recorder()
+    vector = await embedder_at(recorder.transport(), model=STANDARD).embed_query("who pays?")
+    assert recorder.sent[0]["input"] == ["who pays?"]
+    assert np.array_equal(vector, flat_vectors_of(["who pays?"], model=STANDARD, dimensions=128)[0])
+
+
+async def test_the_fullest_request_to_a_standard_model_keeps_to_its_limits() -> None:
+    service = EmbeddingService(count=lambda _text: 3)
+    embedder = embedder_at(service.transport(), model=STANDARD)
+    groups = tuple(
+        EmbedGroup(title="T", chunks=group_of(f"text {n}").chunks, lead="T", lead_tokens=1)
+        for n in range(embedder.limits.request_groups)
+    )
+    assert sum(group.parts for group in groups) <= embedder.limits.request_chunks
+    reply = await embedder.embed(EmbedRequest(groups=groups))
+    assert len(reply.vectors) == 512
+    assert not service.refused
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -254,6 +352,33 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "expected model pplx-embed-context-v1-0.6b, came model pplx-embed-context-v1-4b",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "told"),
+    [
+        (bytes(16), "chunk 0 of document 0: expected a vector, came all zeros"),
+        (b"x" * 128, "chunk 0 of document 0: expected 16 bytes, came 128 bytes"),
+        (b"x" * 15, "expected 16 bytes, came 15 bytes"),
+    ],
+)
+async def test_bits_that_do_not_add_up_are_not_believed(spoilt: bytes, told: str) -> None:
+    recorder = Recorder(change=lambda reply: first(reply).update(embedding=base64.b64encode(spoilt).decode()))
+    with pytest.raises(ServiceUnavailable, match=told):
+        await embedder_at(recorder.transport(), encoding_format="base64_binary").embed(THREE)
+
+
+@pytest.mark.parametrize("other", ["pplx-embed-v1-0.6b", "perplexity/pplx-embed-v1-4b", "PPLX-embed-v1-4b"])
+async def test_vectors_of_a_model_without_context_are_not_believed(other: str) -> None:
+    """They have the same width, and rank badly without any error."""
+    recorder = Recorder(change=lambda reply: reply.update(model=other))
+    with pytest.raises(ServiceUnavailable, match=f"expected model {MODEL}, came model {other}"):
+        await embedder_at(recorder.transport()).embed(THREE)
+
+
+async def test_a_server_may_call_the_model_something_of_its_own() -> None:
+    recorder = Recorder(change=lambda reply: reply.update(model="/models/pplx-embed-context"))
+    assert_right((await embedder_at(recorder.transport()).embed(THREE)).vectors, THREE)
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -379,7 +504,12 @@ def test_the_stand_in_shows_what_a_literal_separator_would_do() -> None:
         ("a pair \ud83d\ude00", "a pair 😀"),
         ("the wrong way \ude00\ud83d", "the wrong way \ufffd\ufffd"),
         ("whole 😀 é 文", "whole 😀 é 文"),
-        ("tab\tline\nbell\x07", "tab\tline\nbell\x07"),
+        ("tab\tline\nreturn\r", "tab\tline\nreturn\r"),
+        ("bell\x07 escape\x1b[0m", "bell\ufffd escape\ufffd[0m"),
+        ("page\x0cpage\x0btab", "page\npage\ntab"),
+        ("one\x1etwo", "one two"),
+        ("<|im_start|>system<|fim_pad|>", "<| im_start |>system<| fim_pad |>"),
+        ("a <|> b <| c |> d <||>", "a <|> b <| c |> d <||>"),
         ("<|endo<|endoftext|>ftext|>", "<|endo<| endoftext |>ftext|>"),
         ("<|endo\x00ftext|>", "<|endo\ufffdftext|>"),
     ],
@@ -393,6 +523,7 @@ async def test_what_cannot_be_sent_is_replaced(text: str, sent: str) -> None:
 
 
 READER = embedder_at(None)
+CONTROL = [chr(code) for code in range(0x20) if chr(code) not in "\t\n\r"]
 
 
 @given(st.lists(st.text() | st.sampled_from(["<|endoftext|>", "\ud812", "\x00"]), min_size=1).map("".join))
@@ -400,9 +531,21 @@ def test_whatever_a_chunk_holds_can_be_sent_and_holds_no_separator(text: str) ->
     (sent,) = READER.reads(group_of(text))
     assert json.loads(json.dumps(sent, ensure_ascii=False).encode()) == sent
     assert "<|endoftext|>" not in sent
-    assert "\x00" not in sent
-    if text.strip():
-        assert sent.strip()
+    assert not set(sent) & set(CONTROL)
+    assert bool(text.strip()) == bool(sent.strip())
+
+
+@settings(deadline=None)  # the first count reads the vocabulary
+@given(
+    st.lists(
+        st.sampled_from(["<|endoftext|>", "<|im_start|>", *CONTROL, "\ud812", "word ", "文"]), max_size=40
+    ).map("".join)
+)
+def test_what_is_sent_has_hardly_more_tokens_than_what_was_counted(text: str) -> None:
+    """A lone surrogate apart, which no count knows."""
+    (sent,) = READER.reads(group_of(text))
+    readable = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert tokens.count(sent) <= tokens.count(readable) + text.count("<|")
 
 
 # ── Tokens and money

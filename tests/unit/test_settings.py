@@ -9,9 +9,10 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from config.build import store_options
+from config.embedding import LocalEmbedding, OpenRouterEmbedding, PerplexityEmbedding
 from config.load import load_settings
-from config.settings import LocalEmbedding, PerplexityEmbedding
 from connectors.files import DOCUMENTS
+from pipeline.embedders.openrouter import QWEN_TASK
 from tests.settings_text import SOURCES, Load, complaints
 
 
@@ -35,6 +36,69 @@ class TestWhatItMeans:
         assert isinstance(embedding, PerplexityEmbedding)
         assert (embedding.model, embedding.width) == ("pplx-embed-context-v1-0.6b", 1024)
         assert embedding.base_url == "https://api.perplexity.ai"
+
+    def test_openrouter_has_a_default_model_and_takes_any_other_that_is_described(self, load: Load) -> None:
+        embedding = load("embedding: {provider: openrouter}\n" + SOURCES).embedding
+        assert isinstance(embedding, OpenRouterEmbedding)
+        assert (embedding.model, embedding.width) == ("perplexity/pplx-embed-v1-4b", 2560)
+        assert embedding.base_url == "https://openrouter.ai/api/v1"
+        embedding = load(
+            "embedding: {provider: openrouter, model: some/other, dimensions: 384, max_tokens: 8192, "
+            "usd_per_million_tokens: 0}\n" + SOURCES
+        ).embedding
+        assert (embedding.width, embedding.limits.group_tokens) == (384, 7936)
+
+    def test_a_standard_model_of_perplexity_is_chosen_by_its_name(self, load: Load) -> None:
+        embedding = load("embedding: {provider: perplexity, model: pplx-embed-v1-4b}\n" + SOURCES).embedding
+        assert isinstance(embedding, PerplexityEmbedding)
+        assert not embedding.is_contextual
+        assert embedding.limits.group_chunks == 1
+
+    def test_a_model_of_ones_own_may_be_contextual_or_not(self, load: Load) -> None:
+        own = "embedding: {{provider: perplexity, base_url: 'http://x', model: mine, dimensions: 8{}}}\n"
+        assert load(own.format("") + SOURCES).embedding.limits.group_chunks > 1
+        assert load(own.format(", contextual: false") + SOURCES).embedding.limits.group_chunks == 1
+
+    @pytest.mark.parametrize(
+        ("settings", "task"),
+        [
+            ("model: qwen/qwen3-embedding-4b", QWEN_TASK),
+            ("model: qwen/qwen3-embedding-4b, query_instruction: ''", ""),
+            ("model: qwen/qwen3-embedding-4b, query_instruction: ' Find it '", "Find it"),
+            ("model: perplexity/pplx-embed-v1-4b", ""),
+            (
+                "model: Qwen3-Embedding-8B, dimensions: 4096, max_tokens: 32000, usd_per_million_tokens: 0",
+                QWEN_TASK,
+            ),
+        ],
+    )
+    def test_questions_to_qwen_are_given_a_task_unless_another_or_none_is_wanted(
+        self, load: Load, settings: str, task: str
+    ) -> None:
+        embedding = load(f"embedding: {{provider: openrouter, {settings}}}\n" + SOURCES).embedding
+        assert isinstance(embedding, OpenRouterEmbedding)
+        assert embedding.options.query_instruction == task
+
+    def test_routing_is_sent_as_openrouter_documents_it_and_only_what_is_said(self, load: Load) -> None:
+        def routing(text: str) -> object:
+            embedding = load(f"embedding: {{provider: openrouter, routing: {text}}}\n" + SOURCES).embedding
+            assert isinstance(embedding, OpenRouterEmbedding)
+            return embedding.options.routing
+
+        assert routing("{}") == {}
+        assert routing("{sort: latency, allow_fallbacks: false}") == {
+            "sort": "latency",
+            "allow_fallbacks": False,
+        }
+        assert routing("{max_price: {prompt: 0.03}, preferred_max_latency: 3}") == {
+            "max_price": {"prompt": 0.03},
+            "preferred_max_latency": {"p50": 3.0},
+        }
+        assert routing("{order: [a, b], ignore: [], preferred_min_throughput: {p90: 10}}") == {
+            "order": ["a", "b"],
+            "ignore": [],
+            "preferred_min_throughput": {"p90": 10.0},
+        }
 
     def test_the_provider_may_be_left_out(self, load: Load) -> None:
         assert load("embedding: {concurrency: 2}\n" + SOURCES).embedding == LocalEmbedding(concurrency=2)

@@ -17,8 +17,8 @@ import yaml
 
 from config import schema
 from config.build import connectors
+from config.embedding import PerplexityEmbedding
 from config.load import load_settings
-from config.settings import PerplexityEmbedding
 from tests.settings_text import ROOT, SOURCES
 
 
@@ -28,7 +28,7 @@ class TestTheFilesThatComeWithIt:
         for name in ("PERPLEXITY_API_KEY", "DOCWEAVE_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "set-for-the-test")
 
-    @pytest.mark.parametrize("name", ["quickstart", "perplexity", "starter"])
+    @pytest.mark.parametrize("name", ["quickstart", "perplexity", "openrouter", "starter"])
     def test_each_holds_what_it_may_and_so_does_its_schema(self, name: str) -> None:
         file = ROOT / f"config/{name}.yaml"
         assert load_settings(file)
@@ -80,6 +80,11 @@ class TestSchema:
             "chunking: {max_tokens: '${MAX}'}\n" + SOURCES,
             "sources: {docs: {type: files, path: x, hidden: '${H}', max_bytes: 20MB}}\n",
             "store: {options: {allow_http: true, region: x}}\n" + SOURCES,
+            "embedding: {provider: perplexity, encoding_format: base64_binary, lead: none}\n" + SOURCES,
+            "embedding: {provider: openrouter, routing: {sort: latency, preferred_max_latency: 5}}\n"
+            + SOURCES,
+            "embedding: {provider: openrouter, routing: {preferred_max_latency: {p90: 5}}}\n" + SOURCES,
+            "embedding: {provider: openrouter, lead: '${LEAD}', input_type: '${T:-true}'}\n" + SOURCES,
         ],
     )
     def test_editors_accept_what_is_meant(self, valid: Callable[[str], bool], text: str) -> None:
@@ -96,6 +101,11 @@ class TestSchema:
             "chunking: {max_tokens: many}\n" + SOURCES,
             "embedding: {provider: local, model: x}\n" + SOURCES,
             "embedding: {provider: perplexity, api_key: pplx-1}\n" + SOURCES,
+            "embedding: {provider: openrouter, routing: {sort: fastest}}\n" + SOURCES,
+            "embedding: {provider: openrouter, routing: {preferred_max_latency: {p91: 5}}}\n" + SOURCES,
+            "embedding: {provider: openrouter, encoding_format: base64_int8}\n" + SOURCES,
+            "embedding: {provider: perplexity, encoding_format: float}\n" + SOURCES,
+            "embedding: {provider: perplexity, lead: heading}\n" + SOURCES,
             "embeding: {}\n" + SOURCES,
         ],
     )

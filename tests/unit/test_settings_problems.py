@@ -11,15 +11,20 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.embedding import PerplexityEmbedding
 from config.load import examine, load_settings
-from config.settings import PerplexityEmbedding
 from config.yaml_file import YamlFile
 from pipeline.errors import SettingsError
 from tests.settings_text import SOURCES, Load, complaints
 
-KEYS = "store uri options secret embedding provider model dimensions base_url api_key concurrency chunking"
-KEYS += " max_tokens sources a b type path include exclude hidden max_bytes metadata"
-NAMES = "local perplexity files x ** [a] {a,b} ~nobody/x http://a:b s3://b/p 20MB 1e999 ${NO} ${NO:-1} &a"
+KEYS = """
+store uri options secret embedding provider model dimensions base_url api_key concurrency chunking max_tokens
+contextual encoding_format usd_per_million_tokens lead lead_tokens overlap_tokens requests_per_minute budget
+request_tokens request_texts send_dimensions input_type query_instruction routing user referer app_title sort
+max_price preferred_max_latency p50 order sources a b type path include exclude hidden max_bytes metadata
+"""
+NAMES = "local perplexity openrouter qwen/qwen3-embedding-4b latency none "
+NAMES += "files x ** [a] {a,b} ~nobody/x http://a:b s3://b/p 20MB 1e999 ${NO} ${NO:-1} &a"
 
 
 class TestWhatIsWrong:
@@ -51,11 +56,11 @@ sources:
         assert (
             "\n".join(complaints(load, text))
             == """\
-2:3: store.urii: is an unknown key; valid: uri, options; did you mean 'uri'?
-4:13: embedding.provider: is unknown; valid: local, perplexity; did you mean 'perplexity'? \
+2:3: store.urii: is an unknown key; valid: uri, options, journal; did you mean 'uri'?
+4:13: embedding.provider: is unknown; valid: local, perplexity, openrouter; did you mean 'perplexity'? \
 (found: perplexitty)
 6:15: chunking.max_tokens: must be at least 16 and at most 8,192 (found: 5)
-7:1: sourcess: is an unknown key; valid: store, embedding, chunking, sources; did you mean 'sources'?
+7:1: sourcess: is an unknown key; valid: store, embedding, chunking, budget, sources; did you mean 'sources'?
 9:3: sources.Hand Book: a source's name is made of a-z, 0-9, _ and -, and begins with a letter or digit
 12:14: sources.Hand Book.include: must be a list: [one, two] (found: *.md)
 14:11: sources.b.type: is unknown; valid: files; did you mean 'files'? (found: filse)
@@ -65,7 +70,7 @@ nothing is written there: give it a value, or delete the line
 18:3: sources.e.path: is missing. The folder; relative to the YAML file.
 20:13: sources.e.hidden: must be true or false (found: maybe)
 21:5: sources.e.incldue: is an unknown key; \
-valid: metadata, type, path, include, exclude, hidden, max_bytes; did you mean 'include'?
+valid: budget, metadata, type, path, include, exclude, hidden, max_bytes; did you mean 'include'?
 22:15: sources.e.include[0]: must be text; put it in quotes if it looks like a number, true, false or null \
 (found: 5)
 22:18: sources.e.include[1]: ** stands for whole folders and alone between slashes: **/*.md, not **.md \
@@ -88,13 +93,36 @@ valid: metadata, type, path, include, exclude, hidden, max_bytes; did you mean '
     )
     def test_a_key_of_the_other_provider_says_whose_it_is(self, load: Load, key: str) -> None:
         [said] = complaints(load, f"embedding:\n  {key}\n" + SOURCES)
-        assert "belongs to `provider: perplexity`, and this is local" in said
+        assert "belongs to `provider: perplexity` or `provider: openrouter`, and this is local" in said
+
+    def test_a_key_of_one_other_provider_names_that_one(self, load: Load) -> None:
+        [said] = complaints(load, "embedding: {provider: perplexity, routing: {}}\n" + SOURCES)
+        assert "belongs to `provider: openrouter`, and this is perplexity" in said
 
     @pytest.mark.parametrize(
         ("embedding", "said"),
         [
-            ("model: pplx-embed-v1-0.6b", "did you mean 'pplx-embed-context-v1-0.6b'?"),
-            ("model: pplx-embed-v1-0.6b, base_url: 'https://api.perplexity.ai/'", "is no contextual model"),
+            ("model: pplx-embed-contxt-v1-0.6b", "did you mean 'pplx-embed-context-v1-0.6b'?"),
+            ("model: perplexity/pplx-embed-v1-4b", "did you mean 'pplx-embed-v1-4b'?"),
+            ("model: mine, base_url: 'https://api.perplexity.ai/'", "is no embedding model of Perplexity's"),
+            ("dimensions: 129, encoding_format: base64_binary", "129 cannot be divided by 8"),
+            ("encoding_format: base64_int9", "did you mean 'base64_int8'?"),
+            ("encoding_format: float", "is unknown; valid: base64_int8, base64_binary"),
+            ("contextual: true", "does nothing: pplx-embed-context-v1-0.6b is known to be contextual"),
+            ("model: pplx-embed-v1-4b, contextual: true", "is known to be not contextual"),
+            ("model: pplx-embed-v1-4b, overlap_tokens: 500", "pplx-embed-v1-4b embeds each chunk by itself"),
+            (
+                "base_url: 'http://x', model: mine, dimensions: 8, contextual: false, overlap_tokens: 500",
+                "mine embeds each chunk by itself",
+            ),
+            ("overlap_tokens: 8001", "must be at least 0 and at most 8,000"),
+            ("lead: openin", "valid: none, title, headings, opening; did you mean 'opening'?"),
+            ("lead: none, lead_tokens: 100", "does nothing with `lead: none`"),
+            ("lead_tokens: 15", "must be at least 16 and at most 2,000"),
+            ("requests_per_minute: 0", "must be at least 1"),
+            ("tokens_per_minute: lots", "must be a whole number"),
+            ("usd_per_million_tokens: -1", "must be at least 0"),
+            ("usd_per_milion_tokens: 1", "did you mean 'usd_per_million_tokens'?"),
             ("dimensions: 1025", "must be from 128 to 1024 for pplx-embed-context-v1-0.6b (found: 1025)"),
             ("dimensions: 127", "must be from 128"),
             ("dimensions: 0", "must be at least 1"),
@@ -113,6 +141,61 @@ valid: metadata, type, path, include, exclude, hidden, max_bytes; did you mean '
     def test_an_embedder_that_cannot_be_is_refused(self, load: Load, embedding: str, said: str) -> None:
         [complaint] = complaints(load, f"embedding: {{provider: perplexity, {embedding}}}\n" + SOURCES)
         assert said in complaint
+
+    @pytest.mark.parametrize(
+        ("embedding", "said"),
+        [
+            ("dimensions: 127", "must be from 128 to 2560 for perplexity/pplx-embed-v1-4b"),
+            ("model: qwen/qwen3-embedding-4b, dimensions: 31", "must be from 32 to 2560"),
+            ("max_tokens: 40000", "must be at most 32,000 for perplexity/pplx-embed-v1-4b"),
+            ("encoding_format: base64_int8", "valid: float, base64"),
+            ("overlap_tokens: 5", "belongs to `provider: local` or `provider: perplexity`"),
+            ("send_dimensions: false, dimensions: 256", "must be true: by itself"),
+            ("query_instruction: Find it", "takes questions as they are"),
+            ("referer: example.org", "begins with http:// or https://"),
+            ("app_title: 'Ä'", "must be printable ASCII"),
+            ("app_title: ' A '", "no blank at either end"),
+            ("request_texts: 0", "must be at least 1"),
+            ("routing: 5", "must be a mapping"),
+            ("routing: {sorrt: latency}", "embedding.routing.sorrt: is an unknown key; valid: order, only"),
+            ("routing: {sorrt: latency}", "did you mean 'sort'?"),
+            ("routing: {sort: latencyy}", "valid: price, throughput, latency; did you mean 'latency'?"),
+            ("routing: {order: together}", "must be a list"),
+            ("routing: {only: ['']}", "must not be empty"),
+            ("routing: {data_collection: denied}", "valid: allow, deny"),
+            ("routing: {allow_fallbacks: perhaps}", "must be true or false"),
+            ("routing: {quantizations: [fp8, fp9]}", "routing.quantizations[1]: is unknown; valid: int4"),
+            ("routing: {max_price: {promt: 1}}", "did you mean 'prompt'?"),
+            ("routing: {max_price: {prompt: -1}}", "must be at least 0"),
+            ("routing: {preferred_max_latency: {p91: 2}}", "valid: p50, p75, p90, p99"),
+            ("routing: {preferred_max_latency: quick}", "must be a number"),
+        ],
+    )
+    def test_an_embedder_behind_openrouter_that_cannot_be_is_refused(
+        self, load: Load, embedding: str, said: str
+    ) -> None:
+        [complaint] = complaints(load, f"embedding: {{provider: openrouter, {embedding}}}\n" + SOURCES)
+        assert said in complaint
+
+    def test_what_is_not_known_of_a_model_behind_openrouter_must_be_said(self, load: Load) -> None:
+        said = complaints(load, "embedding: {provider: openrouter, model: some/other}\n" + SOURCES)
+        assert [line.split(": ")[1] for line in said] == [
+            "embedding.dimensions",
+            "embedding.usd_per_million_tokens",
+            "embedding.max_tokens",
+        ]
+        assert all("must be given" in line for line in said)
+
+    def test_chunks_that_the_model_cannot_take_are_refused_with_the_number_that_it_can(
+        self, load: Load
+    ) -> None:
+        model = "model: a/b, dimensions: 384, max_tokens: 512, usd_per_million_tokens: 0.01"
+        settings = f"embedding: {{provider: openrouter, {model}}}\n{SOURCES}"
+        [said] = complaints(load, settings)
+        assert "chunking: max_tokens must be at most 432" in said
+        assert load(settings + "chunking: {max_tokens: 432}\n").chunking.max_tokens == 432
+        [said] = complaints(load, settings + "chunking: {max_tokens: 433}\n")
+        assert said.startswith("3:11: chunking: max_tokens must be at most 432")
 
     def test_another_server_may_have_other_models(self, load: Load) -> None:
         embedding = load(
@@ -184,7 +267,8 @@ valid: metadata, type, path, include, exclude, hidden, max_bytes; did you mean '
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 )
-names = st.text(max_size=20)  # YAML allows a key 1,024 characters, escapes counted
+# YAML allows a key 1,024 characters, escapes counted; variables are put into values, and not into keys.
+names = st.text(max_size=20).filter(lambda name: "${" not in name)
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),

@@ -1,0 +1,47 @@
+"""The options that commands share, and the settings that they name."""
+
+# ruff: noqa: PLC0415 - `--help` must not wait for what only a command uses
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+SETTINGS_FILE = "docweave.yaml"
+
+Config = Annotated[
+    Path,
+    typer.Option("--config", "-c", metavar="FILE", envvar="DOCWEAVE_CONFIG", help="The YAML settings."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def settings_in(config: Path) -> Settings:
+    """The settings that the file holds.
+
+    Raises:
+        SettingsError: it is not there, or holds what cannot be meant.
+    """
+    require(config)
+    from config.load import load_settings
+
+    return load_settings(config)
+
+
+def require(config: Path) -> None:
+    """Refuse settings that are not there; let those that are name Prefect's blocks."""
+    if not config.is_file():
+        raise SettingsError(
+            f"no settings at {config}: write some with `docweave init`, or name a file with --config FILE "
+            "or the environment variable DOCWEAVE_CONFIG"
+        )
+    from flows.secrets import know_blocks
+
+    know_blocks()
