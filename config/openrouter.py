@@ -67,7 +67,7 @@ class OpenRouterEmbedding(ServiceEmbedding):
     )
     encoding_format: Literal["float", "base64"] = Field(
         default="float",
-        description="How numbers are sent: the same ones; base64 takes a third of the traffic.",
+        description="How numbers are sent: the same ones; base64 takes a quarter of the traffic.",
     )
     send_dimensions: bool = Field(
         default=True,

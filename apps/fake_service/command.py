@@ -161,4 +161,6 @@ and in the settings:
     provider: perplexity
     base_url: {base_url}
     model: pplx-embed-context-v1-0.6b
+
+or `provider: openrouter` with base_url: {base_url}/api/v1
 """
