@@ -79,6 +79,15 @@ def ingest(
     *,
     config: Config = Path(SETTINGS_FILE),
     rebuild: Rebuild = False,
+    approve_removals: Annotated[
+        int | None,
+        typer.Option(
+            "--approve-removals",
+            metavar="N",
+            min=0,
+            help="Remove up to N documents of a source, where the settings withhold so many.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring the tables up to date with the documents.
@@ -91,6 +100,7 @@ def ingest(
     docweave ingest                   every source of docweave.yaml
     docweave ingest handbook wiki     these two
     docweave ingest --rebuild         after a change of the model
+    docweave ingest wiki --approve-removals 120
     docweave ingest --json | jq '.sources[].failures'
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
@@ -100,7 +110,7 @@ def ingest(
             raise SettingsError("a rebuild covers every source: leave out the names, or leave out --rebuild")
         from apps.watch import run_ingest
 
-        watch = run_ingest(config, names, rebuild=rebuild)
+        watch = run_ingest(config, names, rebuild=rebuild, approve_removals=approve_removals)
         reports = [watch.reports[name] for name in watch.reports if name not in watch.errors]
         if as_json:
             errors = {name: error_json(error) for name, error in watch.errors.items()}
@@ -109,7 +119,7 @@ def ingest(
             from apps.console import ingest_lines
 
             _print(ingest_lines(reports))
-        _end(watch.errors, documents_failed=any(one.failures or one.left for one in reports))
+        _end(watch.errors, documents_failed=any(not one.complete for one in reports))
 
 
 @app.command()
@@ -233,6 +243,43 @@ def status(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
             from apps.console import status_lines
 
             _print(status_lines(found))
+
+
+@app.command()
+def forget(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A source that the settings no longer name.")
+    ],
+    *,
+    config: Config = Path(SETTINGS_FILE),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove all documents of a source that was taken out of the settings.
+
+    Until then they are kept and found: a source that is missing from the settings may be a mistake. Their
+    vectors stay in the journal for a while, so that to bring the source back costs little or nothing.
+
+    \b
+    docweave status                   which sources are "not in the settings"?
+    docweave forget wiki
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=as_json):
+        settings = settings_in(config)
+        from apps import tables
+        from flows.summary import number
+
+        if not yes:
+            if not sys.stdin.isatty():
+                raise SettingsError(f"nobody can be asked whether {source!r} is to be forgotten: add --yes")
+            typer.confirm(
+                f"Remove all documents of {source!r} from {settings.store.uri}?", abort=True, err=True
+            )
+        removed = asyncio.run(tables.forget(settings, source))
+        if as_json:
+            print_json({"source": source, "removed": removed})
+        else:
+            typer.echo(f"Removed {number(removed, 'document')} of {source!r}.")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from apps.plain import one_line, table
 from apps.tables import Status
 from config.check import Finding
 from flows.budgets import Budgets
-from flows.summary import columns, left, money, number
+from flows.summary import columns, left, money, number, withheld
 from pipeline.plan import Change, PlannedDocument, SourcePlan
 from pipeline.report import SourceReport
 
@@ -30,7 +30,7 @@ def ingest_lines(reports: Sequence[SourceReport]) -> list[str]:
     for line, report in zip(table(rows), reports, strict=True):
         out.append(line)
         out += _listed(_failure(f.key, f.reason) for f in report.failures)
-        out += [f"  {left(report)}"] if report.left else []
+        out += [f"  {said}" for said in (left(report), withheld(report)) if said]
     return out
 
 
@@ -43,9 +43,10 @@ def plan_lines(plans: Sequence[SourcePlan], budgets: Budgets | None = None) -> l
             chosen = [document for document in plan.documents if document.change == change.value]
             out += _listed(f"{sign} {_document(document)}" for document in chosen)
         out += _listed(f"- {one_line(key)}" for key in plan.removed)
+        out += _listed(f"? {one_line(key)}" for key in plan.withheld)
         out += _listed(_failure(key, reason) for key, reason in plan.failures.items())
-    if any(plan.documents or plan.removed for plan in plans):
-        out += ["", "+ added   ~ changed   > renamed   * metadata only   - removed   ! failed"]
+    if any(plan.documents or plan.removed or plan.withheld for plan in plans):
+        out += ["", "+ added   ~ changed   > renamed   * metadata only   - removed   ? withheld   ! failed"]
     tokens, cost = sum(plan.tokens for plan in plans), sum(plan.cost_usd for plan in plans)
     out.append(f"To pay: {number(tokens, 'token')}, {money(cost)}. Nothing was paid or written.")
     if budgets:
@@ -89,7 +90,8 @@ def _planned(plan: SourcePlan) -> str:
     counts = [(plan.unchanged + plan.count(Change.TOUCHED), "unchanged")]
     counts += [(plan.count(Change.ADDED), "added"), (plan.count(Change.CHANGED), "changed")]
     counts += [(plan.count(Change.RENAMED), "renamed"), (plan.count(Change.REWRITTEN), "metadata only")]
-    counts += [(len(plan.removed), "removed"), (len(plan.failures), "failed")]
+    counts += [(len(plan.removed), "removed"), (len(plan.withheld), "removals withheld")]
+    counts += [(len(plan.failures), "failed")]
     said = ", ".join(f"{count:,} {word}" for count, word in counts if count) or "nothing there"
     return f"{said}   {number(plan.tokens, 'token')}   {money(plan.cost_usd)}"
 

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-from config.build import build_embedder, build_pipeline, connectors, open_reader
+from config.build import (
+    build_embedder,
+    build_pipeline,
+    connectors,
+    open_reader,
+    open_store,
+    removal_guard,
+)
+from config.problems import nearest
 from config.settings import Settings
 from pipeline import query
 from pipeline.errors import DocweaveError, SettingsError
@@ -66,6 +74,37 @@ async def status(settings: Settings) -> Status:
     )
 
 
+async def forget(settings: Settings, source: str) -> int:
+    """Remove all that the tables hold of a source that the settings no longer name.
+
+    Returns:
+        How many documents that were.
+
+    Raises:
+        SettingsError: the settings name it still, or the tables know nothing of it.
+        StoreError: the tables cannot be read or written.
+    """
+    if source in settings.sources:
+        raise SettingsError(
+            f"the settings still name {source!r}, and the next ingest would bring it back: take it out of "
+            "sources first"
+        )
+    reader = await open_reader(settings)
+    counts = await reader.counts()
+    space = await reader.space()
+    if source not in counts or space is None:
+        gone = [name for name in counts if name not in settings.sources]
+        known = ", ".join(gone) or "none: every source of the tables is in the settings"
+        raise SettingsError(
+            f"the tables hold nothing of {source!r}; can be forgotten: {known}{nearest(source, gone)}"
+        )
+    store = await open_store(settings, space)
+    keys = list(await store.marks(source))
+    await store.remove(source, keys)
+    await store.upkeep()
+    return len(keys)
+
+
 async def plan(
     settings: Settings, names: Sequence[str], *, rebuild: bool, observe: Observer
 ) -> tuple[list[SourcePlan], dict[str, Exception]]:
@@ -81,8 +120,11 @@ async def plan(
     errors: dict[str, Exception] = {}
     async with build_pipeline(settings, rebuild=rebuild) as pipeline:
         for connector, metadata in connectors(settings, names):
+            guard = removal_guard(settings, connector.source)
             try:
-                plans.append(await plan_source(connector, pipeline, metadata=metadata, observe=observe))
+                plans.append(
+                    await plan_source(connector, pipeline, metadata=metadata, guard=guard, observe=observe)
+                )
             except DocweaveError as error:
                 errors[connector.source] = error
     return plans, errors

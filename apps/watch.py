@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,9 @@ class Bars(Watch):
         self.progress.console.print(line, markup=False, highlight=False)
 
 
-def run_ingest(config: Path, sources: list[str], *, rebuild: bool) -> Watch:
+def run_ingest(
+    config: Path, sources: list[str], *, rebuild: bool, approve_removals: int | None = None
+) -> Watch:
     """Run the flow over the named sources or all, and give what each came to.
 
     Raises:
@@ -128,8 +131,15 @@ def run_ingest(config: Path, sources: list[str], *, rebuild: bool) -> Watch:
     prefer_quiet()
     with watching("starting the scheduler") as watch:
         token = watcher.set(watch)
+        asked = partial(
+            _flow,
+            str(config.absolute()),
+            sources or None,
+            rebuild=rebuild,
+            approve_removals=approve_removals,
+        )
         try:
-            failure = asyncio.run(_run(str(config.absolute()), sources, rebuild, watch))
+            failure = asyncio.run(_run(asked, watch))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         finally:
@@ -139,12 +149,18 @@ def run_ingest(config: Path, sources: list[str], *, rebuild: bool) -> Watch:
     return watch
 
 
-async def _run(config: str, sources: list[str], rebuild: bool, watch: Watch) -> str | None:  # noqa: FBT001
+async def _run(asked: Callable[[], Awaitable[str | None]], watch: Watch) -> str | None:
     """Why the flow failed; None if it did not."""
     with _interruptible(watch):
-        from flows.ingest import run_here  # noqa: PLC0415 - imports prefect, which takes more than a second
+        return await asked()
 
-        return await run_here(config, sources or None, rebuild=rebuild)
+
+async def _flow(
+    config: str, sources: list[str] | None, *, rebuild: bool, approve_removals: int | None
+) -> str | None:
+    from flows.ingest import run_here  # noqa: PLC0415 - imports prefect, which takes more than a second
+
+    return await run_here(config, sources, rebuild=rebuild, approve_removals=approve_removals)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from config.problems import nearest
 from config.settings import Settings
 from connectors.registry import connect
 from pipeline.errors import SettingsError
+from pipeline.plan import RemovalGuard
 from pipeline.protocols import Connector, Embedder, Reader, Store
 from pipeline.records import EmbeddingSpace, Metadata
 
@@ -159,6 +160,12 @@ def connectors(settings: Settings, names: Iterable[str] = ()) -> list[tuple[Conn
             )
         )
     return [(connect(name, settings.sources[name]), settings.sources[name].metadata) for name in chosen]
+
+
+def removal_guard(settings: Settings, source: str, *, approved: int | None = None) -> RemovalGuard:
+    """How much a run may remove from a source. `approved` is what a person allowed for this run."""
+    chosen = settings.sources[source].removals
+    return RemovalGuard(documents=chosen.max_documents, percent=chosen.max_percent, approved=approved)
 
 
 def store_options(settings: Settings) -> Mapping[str, str]:

@@ -79,18 +79,31 @@ class BudgetSettings(StrictModel):
     tokens: int | None = Field(default=None, ge=0, description="Tokens, as the service counts them.")
 
 
+class RemovalSettings(StrictModel):
+    """How many documents may be removed without being asked: more than both are withheld."""
+
+    max_documents: int = Field(default=10, ge=0, description="So many may go in any case.")
+    max_percent: float = Field(
+        default=10.0, ge=0, le=100, description="So many of a hundred stored documents may go in any case."
+    )
+
+
 class SharedSettings(StrictModel):
     """What may be said of every source."""
 
+    metadata: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="Stored with every document of the source; searches can filter by its top-level values.",
+    )
     budget: BudgetSettings = Field(
         default=BudgetSettings(),
         description="What one run may spend on this source. The request that would pass it is not sent; "
         "the next run goes on.",
     )
-
-    metadata: dict[str, JsonValue] = Field(
-        default_factory=dict,
-        description="Stored with every document of the source; searches can filter by its top-level values.",
+    removals: RemovalSettings = Field(
+        default=RemovalSettings(),
+        description="How many documents a run may remove. More are withheld until "
+        "`docweave ingest --approve-removals N`.",
     )
 
 

@@ -17,7 +17,7 @@ from prefect.runtime import flow_run, task_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
-from config.build import build_pipeline, connectors
+from config.build import build_pipeline, connectors, removal_guard
 from config.load import load_settings
 from flows.budgets import Budgets, budgets
 from flows.progress import watcher
@@ -38,7 +38,9 @@ _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 know_blocks()
 
 
-async def run_here(config: str, sources: list[str] | None, *, rebuild: bool) -> str | None:
+async def run_here(
+    config: str, sources: list[str] | None, *, rebuild: bool, approve_removals: int | None = None
+) -> str | None:
     """Run the flow in this process.
 
     Returns:
@@ -47,7 +49,7 @@ async def run_here(config: str, sources: list[str] | None, *, rebuild: bool) -> 
     Raises:
         DocweaveError: the scheduler's server does not answer, or did not start.
     """
-    run = cast("Awaitable[State[Any]]", ingest(config, sources, rebuild, return_state=True))
+    run = cast("Awaitable[State[Any]]", ingest(config, sources, rebuild, approve_removals, return_state=True))
     try:
         state = await run
     except Exception as error:  # the flow's own errors are in its state: this is Prefect's
@@ -85,7 +87,12 @@ def source_names(config: str, sources: list[str] | None, *, rebuild: bool = Fals
 
 
 @flow(name="ingest", flow_run_name=_flow_run_name, persist_result=False, retries=0)
-async def ingest(config: str, sources: list[str] | None = None, rebuild: bool = False) -> State[Any]:  # noqa: FBT001, FBT002 - a deployment's parameters
+async def ingest(
+    config: str,
+    sources: list[str] | None = None,
+    rebuild: bool = False,  # noqa: FBT001, FBT002 - a deployment's parameters
+    approve_removals: int | None = None,
+) -> State[Any]:
     """Bring the tables up to date with the documents, source by source.
 
     A source that fails does not stop the others; the run ends failed after all have run, and its message
@@ -97,6 +104,8 @@ async def ingest(config: str, sources: list[str] | None = None, rebuild: bool = 
         sources: Names from the settings. Left out: all of them.
         rebuild: Build the tables anew beside the live ones, and let them take their place when every source
             has been ingested.
+        approve_removals: How many documents may be removed from each source, where the settings withhold
+            more than they allow. Left out: none beyond these.
     """
     try:
         names = source_names(config, sources, rebuild=rebuild)
@@ -107,7 +116,7 @@ async def ingest(config: str, sources: list[str] | None = None, rebuild: bool = 
     left = 0
     for name in names:
         try:
-            ended = await one_source(config, name, rebuild)
+            ended = await one_source(config, name, rebuild, approve_removals)
             left += int(cast("int", ended["left"]))
         except Exception as error:  # noqa: BLE001 - whatever it is, it does not stop the other sources
             failed[name] = error
@@ -132,7 +141,12 @@ async def ingest(config: str, sources: list[str] | None = None, rebuild: bool = 
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-async def one_source(config: str, source: str, rebuild: bool) -> dict[str, JsonValue]:  # noqa: FBT001 - as the flow's
+async def one_source(
+    config: str,
+    source: str,
+    rebuild: bool,  # noqa: FBT001 - as the flow's
+    approve_removals: int | None = None,
+) -> dict[str, JsonValue]:
     """Ingest one source.
 
     Returns:
@@ -152,6 +166,7 @@ async def one_source(config: str, source: str, rebuild: bool) -> dict[str, JsonV
                     connector,
                     pipeline,
                     metadata=metadata,
+                    guard=removal_guard(settings, source, approved=approve_removals),
                     budgets=(budgets.get() or Budgets.of(settings)).for_source(source),
                     observe=teller.observe,
                 )

@@ -39,6 +39,8 @@ def outcome(report: SourceReport) -> str:
         parts.append(f"{len(report.failures):,} failed")
     if report.left:
         parts.append(f"{report.left:,} left")
+    if report.withheld:
+        parts.append(f"{number(report.withheld, 'removal')} withheld")
     if not parts:
         parts.append("nothing to do")
     elif same := report.unchanged + report.touched:
@@ -63,6 +65,17 @@ def left(report: SourceReport) -> str:
     return (
         f"{number(report.left, 'document')} ({number(report.left_tokens, 'token')}) left for the next run: "
         f"more would pass {report.stopped_by}"
+    )
+
+
+def withheld(report: SourceReport) -> str:
+    """What waits for a person's approval; empty where nothing does."""
+    if not report.withheld:
+        return ""
+    return (
+        f"{number(report.withheld, 'document')} of {report.stored:,} are no longer listed. That is more than "
+        f"a run removes without being asked, so they stay; if it is meant: docweave ingest {report.source} "
+        f"--approve-removals {report.withheld}"
     )
 
 
@@ -91,6 +104,7 @@ def markdown(report: SourceReport, error: Exception | None) -> str:
         *((_WORDS[name], f"{getattr(report, name):,}") for name in WRITTEN),
         ("failed", f"{len(report.failures):,}"),
         ("left for the next run", f"{report.left:,}"),
+        ("removals withheld", f"{report.withheld:,}"),
         ("chunks written", f"{report.chunks:,}"),
         ("tokens", f"{report.tokens:,}"),
         ("cost", money(report.cost_usd)),
@@ -99,8 +113,7 @@ def markdown(report: SourceReport, error: Exception | None) -> str:
         ("seconds", f"{report.seconds:.1f}"),
     ]
     blocks.append(_table(("", "this run"), rows, "|---|---:|"))
-    if report.left:
-        blocks.append(_cell(left(report)))
+    blocks += [_cell(said) for said in (left(report), withheld(report)) if said]
     if report.failures:
         shown = [(f.key, f.error, f.reason) for f in report.failures[:SHOWN_FAILURES]]
         blocks.append("## Failed documents")

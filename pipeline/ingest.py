@@ -15,7 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from pipeline.budget import Budget, Calibration, Purse
 from pipeline.decide import Step, decided
 from pipeline.embed import EmbedStage
-from pipeline.plan import Change, PlannedDocument, SourcePlan, Survey, survey
+from pipeline.plan import USUAL_GUARD, Change, PlannedDocument, RemovalGuard, SourcePlan, Survey, survey
 from pipeline.prepare import Found, Pipeline, Preparer
 from pipeline.protocols import Connector, Store
 from pipeline.records import DocumentState, Embedded, Known, Metadata, Prepared, Spending, Vectors
@@ -25,12 +25,13 @@ AHEAD = 256
 """Documents that are read ahead of what is embedded."""
 
 
-async def ingest_source(
+async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
     connector: Connector,
     pipeline: Pipeline,
     *,
     metadata: Metadata | None = None,
     budgets: Sequence[Budget] = (),
+    guard: RemovalGuard = USUAL_GUARD,
     observe: Observer = ignore,
 ) -> SourceReport:
     """Embed what is new or changed, rewrite what only looks different, remove what is gone.
@@ -44,6 +45,7 @@ async def ingest_source(
         metadata: Added to each document's own.
         budgets: None of them is passed. Where one would be, nothing is sent any more: the report tells how
             much is left for another run, and all that costs nothing is done.
+        guard: How much may be removed; what is more is withheld, and everything else is done.
         observe: Sees the report grow.
 
     Raises:
@@ -55,7 +57,7 @@ async def ingest_source(
     report = SourceReport(source=connector.source)
     preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
     writer = _Writer(store=pipeline.store, report=report, observe=observe, journal=pipeline.journal)
-    found = await _survey(preparer)
+    found = await _survey(preparer, guard)
     observe(report)
     purse = await _purse(pipeline, budgets)
     embedding = EmbedStage(
@@ -75,7 +77,10 @@ async def ingest_source(
                 await _decide_all(prepared, await _vanished(preparer, found), owe, writer, embedding)
     finally:
         await _note_spending(pipeline, report, purse.calibration)
-    await writer.remove(found.removed)
+    if found.withheld:
+        report.withheld = len(found.removed)
+    else:
+        await writer.remove(found.removed)
     await pipeline.store.upkeep()
     report.seconds = time.monotonic() - started
     observe(report)
@@ -83,7 +88,12 @@ async def ingest_source(
 
 
 async def plan_source(
-    connector: Connector, pipeline: Pipeline, *, metadata: Metadata | None = None, observe: Observer = ignore
+    connector: Connector,
+    pipeline: Pipeline,
+    *,
+    metadata: Metadata | None = None,
+    guard: RemovalGuard = USUAL_GUARD,
+    observe: Observer = ignore,
 ) -> SourcePlan:
     """What `ingest_source` would do, document by document. Reads the source; pays and writes nothing.
 
@@ -93,7 +103,7 @@ async def plan_source(
     """
     report = SourceReport(source=connector.source)
     preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
-    found = await _survey(preparer)
+    found = await _survey(preparer, guard)
     calibration = Calibration.of(await pipeline.store.spending(), pipeline.embedder.space)
     observe(report)
     plan = SourcePlan(source=connector.source, unchanged=found.unchanged)
@@ -106,7 +116,8 @@ async def plan_source(
                 _estimate(steps, touched, plan, report)
                 observe(report)
     renamed = {document.renamed_from for document in plan.documents}
-    plan.removed = sorted(key for key in found.removed if key not in renamed)
+    unlisted = sorted(key for key in found.removed if key not in renamed)
+    plan.removed, plan.withheld = ([], unlisted) if found.withheld else (unlisted, [])
     plan.failures = {failure.key: failure.reason for failure in report.failures}
     billed = plan.tokens * calibration.ratio
     plan.cost_usd = billed * pipeline.embedder.usd_per_million_tokens / 1_000_000
@@ -114,13 +125,14 @@ async def plan_source(
     return plan
 
 
-async def _survey(preparer: Preparer) -> Survey:
+async def _survey(preparer: Preparer, guard: RemovalGuard) -> Survey:
     """List the whole source and compare it with what is stored."""
     refs = [ref async for ref in preparer.connector.list_items()]
     marks = await preparer.pipeline.store.marks(preparer.connector.source)
-    found = survey(refs, marks, preparer.recipe)
+    found = survey(refs, marks, preparer.recipe, guard)
     report = preparer.report
-    report.listed, report.unchanged, report.owed = len(refs), found.unchanged, len(found.owed)
+    report.listed, report.stored = len(refs), found.stored
+    report.unchanged, report.owed = found.unchanged, len(found.owed)
     return found
 
 
@@ -154,7 +166,9 @@ async def _note_spending(pipeline: Pipeline, report: SourceReport, calibration: 
 
 
 async def _vanished(preparer: Preparer, found: Survey) -> dict[tuple[str, ...], str]:
-    """The keys that are gone, by what was embedded under them: a new key with the same is a rename."""
+    """The keys that go, by what was embedded under them: a new key with the same is a rename."""
+    if found.withheld:
+        return {}  # they stay: what has the same content is a copy
     states = await preparer.pipeline.store.states(preparer.connector.source, found.removed)
     return {state.group_keys: key for key, state in states.items() if state.group_keys}
 

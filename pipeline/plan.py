@@ -21,11 +21,20 @@ class Survey:
     owed: tuple[ItemRef, ...]
     """Items that must be read: new, of another version, or made by another recipe."""
     unchanged: int
+    stored: int
+    """Documents that the store has of the source."""
     removed: tuple[str, ...]
     """Keys that are stored and no longer listed."""
+    withheld: bool = False
+    """Whether their removal waits for approval."""
 
 
-def survey(refs: Iterable[ItemRef], marks: Mapping[str, tuple[str, str]], recipe: str) -> Survey:
+def survey(
+    refs: Iterable[ItemRef],
+    marks: Mapping[str, tuple[str, str]],
+    recipe: str,
+    guard: RemovalGuard,
+) -> Survey:
     """Compare a complete listing with the stored (version, recipe) of each key.
 
     Raises:
@@ -40,7 +49,37 @@ def survey(refs: Iterable[ItemRef], marks: Mapping[str, tuple[str, str]], recipe
         if marks.get(ref.key) != (ref.version, recipe):
             owed.append(ref)
     removed = tuple(key for key in marks if key not in seen)
-    return Survey(owed=tuple(owed), unchanged=len(seen) - len(owed), removed=removed)
+    return Survey(
+        owed=tuple(owed),
+        unchanged=len(seen) - len(owed),
+        stored=len(marks),
+        removed=removed,
+        withheld=guard.withholds(len(removed), len(marks)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalGuard:
+    """How much a run may remove without being asked: a source that suddenly lists little is seldom meant.
+
+    What counts is how many of the stored keys survive. New keys are no excuse: that every key has become
+    another one is as suspicious as that all are gone.
+    """
+
+    documents: int = 10
+    """So many may always go."""
+    percent: float = 10.0
+    """So many of a hundred stored documents may always go."""
+    approved: int | None = None
+    """What a person has approved of, at most; None where nobody was asked."""
+
+    def withholds(self, removed: int, stored: int) -> bool:
+        """Whether so many removals, of so many stored documents, wait for approval."""
+        suspicious = removed > self.documents and removed * 100 > self.percent * stored
+        return suspicious and (self.approved is None or removed > self.approved)
+
+
+USUAL_GUARD = RemovalGuard()
 
 
 class Change(Enum):
@@ -86,6 +125,8 @@ class SourcePlan:
     unchanged: int = 0
     documents: list[PlannedDocument] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    withheld: list[str] = field(default_factory=list)
+    """No longer listed, and so many that their removal waits for approval."""
     failures: dict[str, str] = field(default_factory=dict)
     """Why, by key."""
     tokens: int = 0

@@ -25,6 +25,8 @@ class SourceReport:
 
     source: str
     listed: int = 0
+    stored: int = 0
+    """What the store had of the source when the run began."""
     unchanged: int = 0
     """Neither read nor written: the listing told all."""
     owed: int = 0
@@ -39,6 +41,8 @@ class SourceReport:
     rewritten: int = 0
     """Rows written with the vectors kept."""
     removed: int = 0
+    withheld: int = 0
+    """No longer listed, and so many that their removal waits for approval: they are still served."""
     failures: list[Failure] = field(default_factory=list)
     chunks: int = 0
     """Chunks written."""
@@ -67,6 +71,11 @@ class SourceReport:
     def written(self) -> int:
         """How many documents' rows this run wrote or removed."""
         return self.added + self.changed + self.renamed + self.rewritten + self.removed
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing failed, was left by a budget, or waits for approval."""
+        return not (self.failures or self.left or self.withheld)
 
     def count(self, change: str) -> None:
         """Count one document, by what happened to it: the name of one of the fields above."""

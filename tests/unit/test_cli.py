@@ -38,19 +38,39 @@ DOCUMENTS = {
 }
 
 
+COMMANDS = (
+    "ingest",
+    "plan",
+    "search",
+    "status",
+    "check",
+    "init",
+    "forget",
+    "embed",
+    "models",
+    "fake-service",
+)
+
+
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Settings whose source `handbook` has been ingested, and whose source `wiki` has not."""
     settings = write_settings(tmp_path_factory.mktemp("ingested"))
 
+    ingest_now(settings, "handbook")
+    return settings
+
+
+def ingest_now(config: Path, *sources: str) -> None:
+    """Without a scheduler."""
+
     async def ingest() -> None:
-        loaded = load_settings(settings)
+        loaded = load_settings(config)
         async with build_pipeline(loaded) as pipeline:
-            for connector, metadata in connectors(loaded, ["handbook"]):
+            for connector, metadata in connectors(loaded, sources):
                 await ingest_source(connector, pipeline, metadata=metadata)
 
     anyio.run(ingest)
-    return settings
 
 
 def write_settings(folder: Path) -> Path:
@@ -98,7 +118,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_help_names_every_command_and_every_exit_code() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for word in ("ingest", "plan", "search", "status", "check", "init", *exits.EXIT_CODES.splitlines()):
+    for word in (*COMMANDS, *exits.EXIT_CODES.splitlines()):
         assert word in result.output
     assert all(f"{code.value} " in exits.EXIT_CODES for code in exits.ExitCode)
 
@@ -109,7 +129,7 @@ def test_the_documentation_tells_the_same_exit_codes() -> None:
 
 
 def test_every_command_has_examples_in_its_help() -> None:
-    for command in ("ingest", "plan", "search", "status", "check", "init"):
+    for command in COMMANDS:
         assert f"docweave {command}" in run(command, "--help").output.partition("\n")[2]
 
 
@@ -318,6 +338,38 @@ def test_status_tells_documents_and_chunks_and_what_is_not_ingested(ingested: Pa
     assert found["space"]["provider"] == "local"
     text = run("status", config=ingested).output
     assert "wiki               0        0   not ingested yet" in text
+
+
+def test_a_source_that_is_taken_out_of_the_settings_stays_until_it_is_forgotten(tmp_path: Path) -> None:
+    config = write_settings(tmp_path)
+    ingest_now(config)
+    refused = run("forget", "wiki", "--yes", config=config)
+    assert refused.exit_code == 2
+    assert "the settings still name 'wiki'" in refused.stderr
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if "wiki:" not in line))
+    assert run_json("status", config=config)["not_configured"] == ["wiki"]
+    unasked = run("forget", "wiki", config=config)
+    assert unasked.exit_code == 2
+    assert "add --yes" in unasked.stderr
+    unknown = run("forget", "wikki", "--yes", config=config)
+    assert unknown.exit_code == 2
+    assert "did you mean 'wiki'?" in unknown.stderr
+    assert run_json("forget", "wiki", "--yes", config=config) == {"source": "wiki", "removed": 1}
+    assert list(run_json("status", config=config)["sources"]) == ["handbook"]
+    assert run("forget", "wiki", "--yes", config=config).exit_code == 2
+
+
+def test_plan_tells_what_would_be_withheld(tmp_path: Path) -> None:
+    config = write_settings(tmp_path)
+    for n in range(20):
+        (tmp_path / "wiki" / f"{n}.md").write_text(f"# Page {n}\n\nIt says {n}.")
+    ingest_now(config, "wiki")
+    for n in range(15):
+        (tmp_path / "wiki" / f"{n}.md").unlink()
+    planned = run("plan", "wiki", config=config)
+    assert "15 removals withheld" in planned.output
+    assert "? 14.md" in planned.output
 
 
 def test_check_ends_with_3_where_a_source_is_not_there(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ nothing is written there: give it a value, or delete the line
 18:3: sources.e.path: is missing. The folder; relative to the YAML file.
 20:13: sources.e.hidden: must be true or false (found: maybe)
 21:5: sources.e.incldue: is an unknown key; \
-valid: budget, metadata, type, path, include, exclude, hidden, max_bytes; did you mean 'include'?
+valid: metadata, budget, removals, type, path, include, exclude, hidden, max_bytes; did you mean 'include'?
 22:15: sources.e.include[0]: must be text; put it in quotes if it looks like a number, true, false or null \
 (found: 5)
 22:18: sources.e.include[1]: ** stands for whole folders and alone between slashes: **/*.md, not **.md \
