@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,21 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from pipeline.budget import Budget, Calibration, Purse
 from pipeline.decide import Step, decided
 from pipeline.embed import EmbedStage
+from pipeline.errors import StoreError
 from pipeline.plan import USUAL_GUARD, Change, PlannedDocument, RemovalGuard, SourcePlan, Survey, survey
 from pipeline.prepare import Found, Pipeline, Preparer
 from pipeline.protocols import Connector, Store
 from pipeline.records import DocumentState, Embedded, Known, Metadata, Prepared, Spending, Vectors
 from pipeline.report import Observer, SourceReport, ignore
 
+log = logging.getLogger(__name__)
+
 AHEAD = 256
 """Documents that are read ahead of what is embedded."""
+UPKEEP_CHUNKS = 5_000
+"""Chunks that a run writes before it tends the store for the first time, …"""
+UPKEEP_CHUNKS_PER_STORED = 8
+"""… or so many for each document that was there: about as many as there were chunks."""
 
 
 async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
@@ -162,7 +170,10 @@ async def _note_spending(pipeline: Pipeline, report: SourceReport, calibration: 
         cost_usd=report.cost_usd,
     )
     with anyio.CancelScope(shield=True):
-        await pipeline.store.spent(spending)
+        try:
+            await pipeline.store.spent(spending)
+        except StoreError as error:  # must not take the place of what ended the run
+            log.warning("what %s cost could not be noted: %s", report.source, error)
 
 
 async def _vanished(preparer: Preparer, found: Survey) -> dict[tuple[str, ...], str]:
@@ -225,6 +236,8 @@ class _Writer:
     _turn: anyio.Lock = field(default_factory=anyio.Lock)
     _paid: dict[str, Vectors] = field(default_factory=dict)
     _whole: list[Embedded] = field(default_factory=list)
+    _tended: int = 0
+    """Chunks that had been written when the store was tended last."""
 
     def expect(self, steps: Sequence[Step]) -> None:
         """What will be counted for each document when it is written."""
@@ -247,6 +260,20 @@ class _Writer:
                 if whole:
                     await self.store.replace(whole)
                     self._tally(whole)
+        await self._keep_up()
+
+    async def _keep_up(self) -> None:
+        """Tend the store while documents are still read and embedded: the later, the more it has to do.
+
+        After twice as many chunks each time, or the whole table would be rewritten again and again.
+        """
+        due = max(UPKEEP_CHUNKS, UPKEEP_CHUNKS_PER_STORED * self.report.stored, 2 * self._tended)
+        if self.report.chunks < due:
+            return
+        async with self._turn:
+            if self._tended < due:
+                self._tended = self.report.chunks
+                await self.store.upkeep()
 
     def _tally(self, documents: Sequence[Embedded]) -> None:
         for document in documents:
