@@ -29,6 +29,8 @@ AHEAD = 256
 """Documents that are read ahead of what is embedded."""
 UPKEEP_CHUNKS = 5_000
 """Chunks that a run writes before it tends the store for the first time, …"""
+UPKEEP_GROWTH = 8
+"""… how many times as many before the next time, …"""
 UPKEEP_CHUNKS_PER_STORED = 8
 """… or so many for each document that was there: about as many as there were chunks."""
 
@@ -265,9 +267,9 @@ class _Writer:
     async def _keep_up(self) -> None:
         """Tend the store while documents are still read and embedded: the later, the more it has to do.
 
-        After twice as many chunks each time, or the whole table would be rewritten again and again.
+        After many times as many chunks each time: tending rewrites small tables whole.
         """
-        due = max(UPKEEP_CHUNKS, UPKEEP_CHUNKS_PER_STORED * self.report.stored, 2 * self._tended)
+        due = max(UPKEEP_CHUNKS, UPKEEP_CHUNKS_PER_STORED * self.report.stored, UPKEEP_GROWTH * self._tended)
         if self.report.chunks < due:
             return
         async with self._turn:
