@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.records import EmbeddingSpace, EmbedLimits, Spending
 
-UNKNOWN_RATIO = 1.2
-"""What a service may count for one token of ours before it has told (embedding-service samples differ by up
-to a fifth). For what is held back from a budget only: packing relies on the headroom of the limits."""
+CAREFUL_RATIO = 1.2
+"""What a service may count for one token of ours, whatever it counted before: its own samples differ by up to
+a fifth, and short requests from long ones. For what is held back from a budget only: packing relies on the
+headroom of the limits."""
 RECENT = 50
 """Runs that a calibration looks back on."""
 TELLING = 1_000
-"""Tokens from which on a request tells how high a ratio may be: in smaller ones a few tokens weigh much."""
+"""Tokens from which on a request tells how high a ratio or a price may be: in smaller ones few weigh much."""
 SHRINK = 0.9
 """What is left of a request's size after one of that size was refused as too large."""
 
@@ -63,7 +65,7 @@ class Calibration:
     """Over a whole request, in this run and the last ones. 0 while the service has told nothing."""
     highest_now: float = 0.0
     """In this run."""
-    _largest: float = field(default=float("inf"), repr=False)
+    largest: float = field(default=float("inf"), repr=False)
     """Tokens as we count them that a request may have, since a larger one was refused."""
 
     @classmethod
@@ -92,20 +94,28 @@ class Calibration:
 
     def refused(self, counted: int, limits: EmbedLimits) -> None:
         """A request of so many tokens was too large: later ones are made smaller, down to a full group."""
-        self._largest = max(limits.group_tokens, min(self._largest, counted * SHRINK))
+        self.largest = max(limits.group_tokens, min(self.largest, counted * SHRINK))
 
     def is_too_large(self, counted: int) -> bool:
         """Whether a request of this size would be refused again."""
-        return counted > self._largest
+        return counted > self.largest
 
     def tightened(self, limits: EmbedLimits) -> EmbedLimits:
         """The limits, smaller where the service counts more than we do. Never so small that no group fits."""
-        most = min(limits.request_tokens / max(1.0, self.highest), self._largest)
+        most = min(limits.request_tokens / max(1.0, self.highest), self.largest)
         return replace(limits, request_tokens=max(min(limits.group_tokens, limits.request_tokens), int(most)))
 
     def at_most(self, counted: int) -> int:
         """What the service may count for so many tokens of ours."""
-        return round(counted * max(self.highest or UNKNOWN_RATIO, self.ratio))
+        return math.ceil(counted * max(self.highest, self.ratio, CAREFUL_RATIO))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What is held back for a request in flight."""
+
+    tokens: int
+    usd: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,32 +124,41 @@ class Purse:
 
     budgets: Sequence[Budget]
     usd_per_million_tokens: float
+    """By the list, until a reply costs more."""
     calibration: Calibration
     empty: Budget | None = None
     """The budget that the first request did not fit in. Nothing is sent after it."""
 
-    def take(self, counted: int) -> int | None:
+    def holds_less_than(self, counted: int) -> bool:
+        """Whether a request of so many tokens would pass a budget that may still hold a smaller one."""
+        return self.empty is None and self._passed_by(self._at_most(counted)) is not None
+
+    def take(self, counted: int) -> Held | None:
         """Hold back what a request of so many tokens may cost; None where a budget would be passed."""
-        tokens = self.calibration.at_most(counted)
-        usd = tokens * self.usd_per_million_tokens / 1e6
-        for budget in self.budgets:
-            if self.empty is None and not budget.holds(tokens, usd):
-                self.empty = budget
+        held = self._at_most(counted)
+        self.empty = self.empty or self._passed_by(held)
         if self.empty:
             return None
-        self._hold(tokens)
-        return tokens
+        for budget in self.budgets:
+            budget.hold(held.tokens, held.usd)
+        return held
 
-    def give_back(self, held: int) -> None:
+    def give_back(self, held: Held) -> None:
         """The request cost nothing."""
-        self._hold(-held)
+        for budget in self.budgets:
+            budget.hold(-held.tokens, -held.usd)
 
-    def pay(self, held: int, tokens: int, usd: float) -> None:
+    def pay(self, held: Held, tokens: int, usd: float) -> None:
         """The request cost this."""
-        self._hold(-held)
+        self.give_back(held)
         for budget in self.budgets:
             budget.spend(tokens, usd)
+        if tokens >= TELLING:
+            self.usd_per_million_tokens = max(self.usd_per_million_tokens, usd / tokens * 1e6)
 
-    def _hold(self, tokens: int) -> None:
-        for budget in self.budgets:
-            budget.hold(tokens, tokens * self.usd_per_million_tokens / 1e6)
+    def _at_most(self, counted: int) -> Held:
+        tokens = self.calibration.at_most(counted)
+        return Held(tokens=tokens, usd=tokens * self.usd_per_million_tokens / 1e6)
+
+    def _passed_by(self, held: Held) -> Budget | None:
+        return next((budget for budget in self.budgets if not budget.holds(held.tokens, held.usd)), None)

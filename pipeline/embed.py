@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream
 
 from pipeline import digest
-from pipeline.budget import Purse
+from pipeline.budget import Held, Purse
 from pipeline.errors import EmbedError, Recovery, ServiceUnavailable
 from pipeline.pack import Packer, halved
 from pipeline.protocols import Embedder
@@ -67,13 +67,15 @@ class EmbedStage:
     _waiting: dict[str, list[_Waiting]] = field(default_factory=dict)
     """Who waits for a group key."""
     _keys: dict[EmbedGroup, str] = field(default_factory=dict)
+    _storing: dict[str, Vectors] = field(default_factory=dict)
+    """What came back and is not written yet: no look-up finds it, however many begin meanwhile."""
     _lately: dict[str, Vectors] = field(default_factory=dict)
     _before: dict[str, Vectors] = field(default_factory=dict)
 
     def look_up_begins(self) -> None:
         """To be called before each look-up of what is stored already.
 
-        What comes back after a look-up began and before its documents arrive here was missed by it, and is
+        What is written after a look-up began and before its documents arrive here was missed by it, and is
         kept until then: it would be paid for twice.
         """
         self._before, self._lately = self._lately, {}
@@ -103,7 +105,7 @@ class EmbedStage:
         """Register a document; give those of its groups that nobody has asked for yet."""
         document = _Waiting(prepared=prepared, vectors={})
         parts = dict(zip(prepared.state.group_keys, prepared.groups, strict=True))
-        missing = self._await(parts, [document], {**self._before, **self._lately, **known})
+        missing = self._await(parts, [document], known)
         if embedded := document.embedded():
             await self.complete({}, [embedded])
         return missing
@@ -112,6 +114,7 @@ class EmbedStage:
         self, parts: Mapping[str, EmbedGroup], documents: Sequence[_Waiting], known: Known
     ) -> list[EmbedGroup]:
         """Have these documents wait for these groups, but for what is known; give those to be sent."""
+        known = {**self._before, **self._lately, **self._storing, **known}
         missing = []
         for key, group in parts.items():
             if key in known and len(known[key]) == len(group.chunks):
@@ -130,15 +133,21 @@ class EmbedStage:
             async for request in requests:
                 await self._send(request)
 
-    async def _send(self, request: EmbedRequest) -> None:
-        """Send one request; make it smaller while the service refuses it, or one like it was refused."""
-        if len(request.groups) > 1 and self.purse.calibration.is_too_large(request.tokens):
-            await self._send_halves(request)
-            return
-        held = self.purse.take(request.tokens)
+    async def _send(self, request: EmbedRequest) -> bool:
+        """Send one request; make it smaller while it is refused, one like it was, or a budget holds less.
+
+        Returns:
+            Whether a group in it was too large by itself.
+        """
+        counted, purse = request.tokens, self.purse
+        if len(request.groups) > 1 and (
+            purse.calibration.is_too_large(counted) or purse.holds_less_than(counted)
+        ):
+            return await self._send_halves(request)
+        held = purse.take(counted)
         if held is None:
             self._leave(request)
-            return
+            return False
         try:
             reply = await self.embedder.embed(request)
         except BaseException as error:
@@ -148,29 +157,38 @@ class EmbedStage:
             refusal = error
         else:
             self._tally(request, reply, held)
-            await self.complete(*self._place(request, reply))
-            return
-        await self._send_smaller(request, refusal)
+            paid, whole = self._place(request, reply)
+            await self.complete(paid, whole)
+            self._written(paid)
+            return False
+        return await self._send_smaller(request, refusal)
 
-    async def _send_smaller(self, request: EmbedRequest, error: EmbedError) -> None:
-        """Halve a request that was refused, until the refusal falls on one group."""
-        too_large = error.recovery is Recovery.SPLIT
+    async def _send_smaller(self, request: EmbedRequest, error: EmbedError) -> bool:
+        """Halve a request that was refused, until the refusal falls on one group. Returns as `_send`.
+
+        If it does, it tells nothing of how large a request may be.
+        """
+        too_large, calibration = error.recovery is Recovery.SPLIT, self.purse.calibration
         if len(request.groups) > 1:
+            before = calibration.largest
             if too_large:
-                self.purse.calibration.refused(request.tokens, self.embedder.limits)
-            await self._send_halves(request)
-            return
+                calibration.refused(request.tokens, self.embedder.limits)
+            one_alone = await self._send_halves(request)
+            if one_alone:
+                calibration.largest = before
+            return one_alone
         [group] = request.groups
         parts = halved(group) if too_large and self._may_be_too_large(group) else ()
         if parts:
             await self._send_parts(group, parts)
         else:
             self._fail(group, error)
+        return too_large
 
-    async def _send_halves(self, request: EmbedRequest) -> None:
+    async def _send_halves(self, request: EmbedRequest) -> bool:
         middle = len(request.groups) // 2
-        await self._send(EmbedRequest(groups=request.groups[:middle]))
-        await self._send(EmbedRequest(groups=request.groups[middle:]))
+        halves = request.groups[:middle], request.groups[middle:]
+        return any([await self._send(EmbedRequest(groups=half)) for half in halves])
 
     def _may_be_too_large(self, group: EmbedGroup) -> bool:
         return group.tokens * BELIEVED >= self.embedder.limits.group_tokens
@@ -184,15 +202,15 @@ class EmbedStage:
         keyed = {digest.group_key(part, self.embedder): part for part in parts}
         known = await self.find(list(keyed))
         key = self._keys.pop(group)
-        documents = self._waiting.pop(key)
+        documents = list(dict.fromkeys(self._waiting.pop(key)))
         for document in documents:
             document.divide(key, keyed)
-        missing = self._await(keyed, documents, {**self._before, **self._lately, **known})
+        missing = self._await(keyed, documents, known)
         await self.complete({}, [whole for document in documents if (whole := document.embedded())])
         for part in missing:
             await self._send(EmbedRequest(groups=(part,)))
 
-    def _tally(self, request: EmbedRequest, reply: EmbedReply, held: int) -> None:
+    def _tally(self, request: EmbedRequest, reply: EmbedReply, held: Held) -> None:
         self.purse.pay(held, reply.tokens, reply.cost_usd)
         self.purse.calibration.learn(request.tokens, reply.tokens)
         self.report.paid(request.tokens, reply)
@@ -215,8 +233,14 @@ class EmbedStage:
             for document in self._waiting.pop(key):
                 document.vectors[key] = vectors
                 touched[document] = None
-        self._lately |= paid
+        self._storing |= paid
         return paid, [embedded for document in touched if (embedded := document.embedded())]
+
+    def _written(self, paid: Mapping[str, Vectors]) -> None:
+        """From now on a look-up finds it; one that is under way may not have."""
+        self._lately |= paid
+        for key in paid:
+            self._storing.pop(key, None)
 
     def _fail(self, group: EmbedGroup, error: EmbedError) -> None:
         for document in self._drop(group):
@@ -231,7 +255,8 @@ class EmbedStage:
 
     def _drop(self, group: EmbedGroup) -> list[_Waiting]:
         """Give up a group; give the documents that were not given up before."""
-        fresh = [document for document in self._waiting.pop(self._keys.pop(group)) if not document.dropped]
+        waiting = dict.fromkeys(self._waiting.pop(self._keys.pop(group)))  # twice, where its parts are alike
+        fresh = [document for document in waiting if not document.dropped]
         for document in fresh:
             document.dropped = True
         return fresh

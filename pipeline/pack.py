@@ -193,7 +193,6 @@ class Packer:
     """
 
     OPEN_REQUESTS = 8
-    FULL = 0.99
 
     def __init__(self, limits: EmbedLimits) -> None:
         self.limits = limits
@@ -206,12 +205,14 @@ class Packer:
         if fitting:
             taker = max(fitting, key=lambda request: request.tokens)
             taker.add(group)
-            return self._close(taker) if taker.tokens >= self.FULL * self.limits.request_tokens else None
-        full = None
-        if len(self._open) >= self.OPEN_REQUESTS:
-            full = self._close(max(self._open, key=lambda request: request.tokens))
-        self._open.append(_OpenRequest(group))
-        return full
+        else:
+            taker = _OpenRequest(group)
+            self._open.append(taker)
+        if taker.is_full(self.limits):
+            return self._close(taker)
+        if len(self._open) > self.OPEN_REQUESTS:
+            return self._close(max(self._open[:-1], key=lambda request: request.tokens))
+        return None
 
     def flush(self) -> list[EmbedRequest]:
         """Give what is still open, packed anew: now that no more comes, the largest groups go first."""
@@ -232,6 +233,8 @@ class Packer:
 
 
 class _OpenRequest:
+    FULL = 0.99
+
     def __init__(self, group: EmbedGroup) -> None:
         self.groups = [group]
         self.tokens = group.tokens
@@ -242,6 +245,13 @@ class _OpenRequest:
             self.tokens + group.tokens <= limits.request_tokens
             and self.parts + group.parts <= limits.request_chunks
             and len(self.groups) < limits.request_groups
+        )
+
+    def is_full(self, limits: EmbedLimits) -> bool:
+        return (
+            self.tokens >= self.FULL * limits.request_tokens
+            or self.parts >= limits.request_chunks
+            or len(self.groups) >= limits.request_groups
         )
 
     def add(self, group: EmbedGroup) -> None:

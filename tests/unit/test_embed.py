@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -135,6 +136,36 @@ async def test_what_came_back_since_the_last_look_up_began_is_not_sent_again() -
     assert embedder.embedded_texts.count("the same") == 1
 
 
+async def test_what_takes_long_to_be_written_is_not_sent_again_however_many_look_ups_begin() -> None:
+    embedder, written = OracleEmbedder(), anyio.Event()
+    run = Run(embedder)
+
+    async def complete(paid: Mapping[str, Vectors], batch: Sequence[Embedded]) -> None:
+        if paid:
+            await written.wait()
+        await run.complete(paid, batch)
+
+    stage = EmbedStage(
+        embedder=embedder, report=run.report, purse=run.purse, find=run.find, complete=complete
+    )
+    first, copy = (prepared(key, ["the same"], embedder, tokens=1_990) for key in ("first", "copy"))
+    others = [prepared(f"d{n}", [f"text {n}"], embedder, tokens=1_990) for n in range(40)]
+    send, receive = anyio.create_memory_object_stream[tuple[Prepared, Known]]()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stage.run, receive, 12)
+        async with send:
+            for document in (first, *others):
+                await send.send((document, {}))
+            await anyio.wait_all_tasks_blocked()
+            assert "the same" in embedder.embedded_texts
+            for _ in range(3):
+                stage.look_up_begins()
+            await send.send((copy, {}))
+            written.set()
+    assert len(run.embedded) == 42
+    assert embedder.embedded_texts.count("the same") == 1
+
+
 async def test_known_windows_are_not_sent_again() -> None:
     embedder = OracleEmbedder()
     book = prepared("book", [f"page {n}" for n in range(60)], embedder, tokens=150)
@@ -235,6 +266,61 @@ async def test_after_a_request_was_too_large_the_next_ones_are_smaller() -> None
     assert sum(tokens > 5_000 for tokens in asked) < 15 < len(asked) / 3
 
 
+async def test_a_group_that_alone_is_too_large_makes_no_request_smaller() -> None:
+    def refuse(request: EmbedRequest) -> EmbedError | None:
+        large = any(group.tokens > 1_500 for group in request.groups)
+        return RequestTooLarge("too many tokens") if large else None
+
+    embedder = OracleEmbedder(refuse=refuse)
+    documents = [prepared(f"d{n}", [f"text {n}"], embedder) for n in range(600)]
+    documents.insert(5, prepared("large", [f"page {n}" for n in range(18)], embedder))
+    run = await Run(embedder)(documents)
+    assert len(run.embedded) == 601
+    assert max(request.tokens for request in embedder.requests[-5:]) > 6_000
+    run.assert_fresh()
+
+
+async def test_a_document_whose_parts_are_alike_fails_once() -> None:
+    def refuse(request: EmbedRequest) -> EmbedError | None:
+        if request.tokens > 1_100:
+            return RequestTooLarge("too many tokens")
+        texts = [chunk.text for group in request.groups for chunk in group.chunks]
+        return InputRefused("cannot embed this") if "x3" in texts else None
+
+    class Slow(OracleEmbedder):
+        async def embed(self, request: EmbedRequest) -> EmbedReply:
+            await anyio.sleep(0.01)
+            return await super().embed(request)
+
+    embedder = Slow(refuse=refuse)
+    embedder.limits = replace(embedder.limits, request_tokens=2_000)
+    half = [f"x{n}" for n in range(9)] + ["seam"]
+    parts = [prepared("d", half + [f"{name}{n}" for n in range(8)], embedder) for name in "yz"]
+    [y], [z] = (part.groups for part in parts)
+    keys = tuple(part.state.group_keys[0] for part in parts)
+    document = replace(parts[0], groups=(y, z), state=replace(parts[0].state, group_keys=keys))
+    run = await Run(embedder)([document])
+    assert [failure.key for failure in run.report.failures] == ["d"]
+
+
+async def test_a_budget_that_holds_less_than_a_full_request_is_used_nevertheless() -> None:
+    embedder = OracleEmbedder()
+    documents = [prepared(f"d{n}", [f"text {n}"], embedder) for n in range(400)]
+    run = await Run(embedder, Budget(name="this run", tokens=2_000))(documents)
+    assert 1_500 < run.report.tokens <= 2_000
+    assert len(run.embedded) + run.report.left == 400
+    assert run.report.left_tokens == 400 * 101 - run.report.tokens
+
+
+@pytest.mark.parametrize("listed", [0.0, 5.0])
+async def test_a_budget_heeds_what_replies_cost_where_that_is_more_than_the_list_price(listed: float) -> None:
+    embedder = OracleEmbedder(usd_per_million_tokens=listed)  # the replies cost 10
+    budget = Budget(name="this run", usd=0.5)
+    documents = [prepared(f"d{n}", [f"text {n}"], embedder) for n in range(1_000)]
+    run = await Run(embedder, budget)(documents)
+    assert 0.4 < run.report.cost_usd <= 0.5
+
+
 @pytest.mark.parametrize("budget", [Budget(name="this run", tokens=20_000), Budget(name="s", usd=0.2)])
 async def test_a_budget_stops_before_the_request_that_would_pass_it(budget: Budget) -> None:
     embedder = OracleEmbedder()
@@ -254,6 +340,20 @@ async def test_a_budget_is_not_passed_by_a_service_that_counts_more_than_we_do()
         [prepared(f"d{n}", [f"text {n}"], embedder) for n in range(400)]
     )
     assert 15_000 < run.report.tokens <= 30_000
+
+
+async def test_a_budget_is_not_passed_by_short_requests_of_which_the_service_counts_more_than_of_long() -> (
+    None
+):
+    class Uneven(OracleEmbedder):
+        async def embed(self, request: EmbedRequest) -> EmbedReply:
+            reply = await super().embed(request)
+            return reply if request.tokens >= 1_000 else replace(reply, tokens=round(reply.tokens * 1.15))
+
+    for most in range(60_000, 70_000, 1_000):
+        documents = [prepared(f"d{n}", [f"text {n}"], OracleEmbedder()) for n in range(800)]
+        run = await Run(Uneven(), Budget(name="this run", tokens=most))(documents)
+        assert 0.98 * most < run.report.tokens <= most
 
 
 async def test_copies_of_what_a_budget_leaves_are_left_too() -> None:

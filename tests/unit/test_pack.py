@@ -178,6 +178,14 @@ def test_requests_are_filled_to_97_percent_with_documents_of_mixed_length() -> N
     assert achievable / len(requests) >= 0.97
 
 
+def test_a_request_with_as_many_groups_as_it_may_have_is_not_kept_waiting() -> None:
+    packer = Packer(LIMITS)
+    groups = [g for n in range(100) for g in group("T", chunks_of([10], seed=f"{n} "))]
+    given = [request for g in groups if (request := packer.add(g))]
+    assert [len(request.groups) for request in given] == [LIMITS.request_groups] * 5
+    assert packer.flush() == []
+
+
 def test_few_groups_are_held_back_while_a_stream_goes_on() -> None:
     packer = Packer(LIMITS)
     given_back = 0

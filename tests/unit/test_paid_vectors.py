@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import anyio
 import pytest
 
 from pipeline import digest
 from pipeline.budget import Budget
 from pipeline.chunk import Chunker
-from pipeline.errors import EmbedError, RequestTooLarge, ServiceUnavailable, StoreUnavailable
+from pipeline.errors import (
+    EmbedError,
+    RequestTooLarge,
+    ServiceRefused,
+    ServiceUnavailable,
+    StoreUnavailable,
+)
 from pipeline.ingest import plan_source
 from pipeline.protocols import Store
-from pipeline.records import Embedded, EmbedLimits, EmbedRequest
+from pipeline.records import Embedded, EmbedLimits, EmbedReply, EmbedRequest, Spending
 from pipeline.stores.memory import MemoryStore
 from tests.fakes import MemorySource, OracleEmbedder
 from tests.world import Open, World, text
@@ -120,6 +127,36 @@ async def test_what_a_failed_run_paid_is_noted_too(world: World) -> None:
         await world.ingest()
     [row] = await world.store.spending()
     assert row.requests == len(world.embedder.requests) > 0
+
+
+class FailsToNote(MemoryStore):
+    async def spent(self, _spending: Spending) -> None:
+        raise StoreUnavailable("the storage went away")
+
+
+async def test_what_ended_a_run_is_told_though_its_cost_cannot_be_noted() -> None:
+    embedder = OracleEmbedder()
+    embedder.refuse = lambda _request: ServiceRefused("no credit") if embedder.requests else None
+    world = World(store=FailsToNote(embedder.space), embedder=embedder)
+    world.items.items = {f"{n}.md": text(f"n{n}") for n in range(100)}
+    with pytest.raises(ServiceRefused):
+        await world.ingest()
+
+
+async def test_a_run_whose_cost_cannot_be_noted_can_be_cancelled() -> None:
+    class Endless(OracleEmbedder):
+        async def embed(self, request: EmbedRequest) -> EmbedReply:
+            if self.requests:
+                await anyio.sleep_forever()
+            return await super().embed(request)
+
+    embedder = Endless()
+    world = World(store=FailsToNote(embedder.space), embedder=embedder)
+    world.items.items = {f"{n}.md": text(f"n{n}") for n in range(100)}
+    with anyio.move_on_after(1) as scope:
+        await world.ingest()
+    assert scope.cancelled_caught
+    assert embedder.requests
 
 
 async def test_the_next_plan_knows_how_the_service_counts(world: World) -> None:
