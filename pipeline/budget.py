@@ -144,15 +144,19 @@ class Purse:
         return held
 
     def give_back(self, held: Held) -> None:
-        """The request cost nothing."""
+        """Nothing more will be paid for the request."""
         for budget in self.budgets:
             budget.hold(-held.tokens, -held.usd)
+
+    def spend(self, tokens: int, usd: float) -> None:
+        """Something was paid, for whatever."""
+        for budget in self.budgets:
+            budget.spend(tokens, usd)
 
     def pay(self, held: Held, tokens: int, usd: float) -> None:
         """The request cost this."""
         self.give_back(held)
-        for budget in self.budgets:
-            budget.spend(tokens, usd)
+        self.spend(tokens, usd)
         if tokens >= TELLING:
             self.usd_per_million_tokens = max(self.usd_per_million_tokens, usd / tokens * 1e6)
 

@@ -148,11 +148,18 @@ class EmbedStage:
         if held is None:
             self._leave(request)
             return False
+        answered = self.report.requests
         try:
             reply = await self.embedder.embed(request)
         except BaseException as error:
             self.purse.give_back(held)
-            if not isinstance(error, EmbedError) or error.recovery not in (Recovery.SPLIT, Recovery.SKIP):
+            if not isinstance(error, EmbedError):
+                raise
+            self.purse.spend(error.wasted_tokens, error.wasted_usd)
+            self.report.wasted(error)
+            # A service that answers others meanwhile is well: something in this request is not.
+            well = error.recovery is Recovery.RETRY and self.report.requests > answered
+            if not well and error.recovery not in (Recovery.SPLIT, Recovery.SKIP):
                 raise
             refusal = error
         else:
@@ -161,7 +168,30 @@ class EmbedStage:
             await self.complete(paid, whole)
             self._written(paid)
             return False
+        if refusal.recovery is Recovery.RETRY:
+            await self._isolate(request, refusal)
+            return False
         return await self._send_smaller(request, refusal)
+
+    async def _isolate(self, request: EmbedRequest, error: EmbedError) -> None:
+        """Find what the service breaks on, while it answers everything else.
+
+        Raises:
+            EmbedError: it answers neither half: it is not well after all.
+        """
+        if len(request.groups) == 1:
+            self._fail(request.groups[0], error)
+            return
+        broken: list[tuple[EmbedRequest, EmbedError]] = []
+        for half in _halves(request):
+            try:
+                await self._send(half)
+            except EmbedError as failure:
+                if failure.recovery is not Recovery.RETRY or broken:
+                    raise
+                broken.append((half, failure))
+        for half, cause in broken:
+            await self._isolate(half, cause)
 
     async def _send_smaller(self, request: EmbedRequest, error: EmbedError) -> bool:
         """Halve a request that was refused, until the refusal falls on one group. Returns as `_send`.
@@ -186,9 +216,7 @@ class EmbedStage:
         return too_large
 
     async def _send_halves(self, request: EmbedRequest) -> bool:
-        middle = len(request.groups) // 2
-        halves = request.groups[:middle], request.groups[middle:]
-        return any([await self._send(EmbedRequest(groups=half)) for half in halves])
+        return any([await self._send(half) for half in _halves(request)])
 
     def _may_be_too_large(self, group: EmbedGroup) -> bool:
         return group.tokens * BELIEVED >= self.embedder.limits.group_tokens
@@ -212,6 +240,7 @@ class EmbedStage:
 
     def _tally(self, request: EmbedRequest, reply: EmbedReply, held: Held) -> None:
         self.purse.pay(held, reply.tokens, reply.cost_usd)
+        self.purse.spend(reply.wasted_tokens, reply.wasted_usd)
         self.purse.calibration.learn(request.tokens, reply.tokens)
         self.report.paid(request.tokens, reply)
         space = self.embedder.space
@@ -260,3 +289,8 @@ class EmbedStage:
         for document in fresh:
             document.dropped = True
         return fresh
+
+
+def _halves(request: EmbedRequest) -> tuple[EmbedRequest, EmbedRequest]:
+    middle = len(request.groups) // 2
+    return EmbedRequest(groups=request.groups[:middle]), EmbedRequest(groups=request.groups[middle:])

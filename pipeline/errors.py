@@ -17,6 +17,7 @@ The class says where it went wrong, `recovery` what to do about it:
       StoreError
         StoreUnavailable   RETRY   the storage did not answer, or a write conflicted too often
         StoreRefused       ABORT   no permission, no space left, tables of another version
+        StoreBusy          ABORT   another run writes the tables, for longer than is waited
         SpaceMismatch      ABORT   the table holds vectors of another embedding space
 
 A message says where, which limit or value, and what would have been valid; never a body, a header or a key.
@@ -78,7 +79,13 @@ class ParseError(DocweaveError):
 
 
 class EmbedError(DocweaveError):
-    """An embedding service did not give what it should."""
+    """An embedding service did not give what it should.
+
+    `wasted_tokens` and `wasted_usd` are what it charged for replies that could not be used, where it told.
+    """
+
+    wasted_tokens: int = 0
+    wasted_usd: float = 0.0
 
 
 class ServiceUnavailable(EmbedError):
@@ -122,6 +129,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """No permission, no space left, or tables that this version cannot read."""
+
+
+class StoreBusy(StoreError):
+    """Another run writes the tables, for longer than the settings have this one wait."""
 
 
 class SpaceMismatch(StoreError):

@@ -269,6 +269,9 @@ class EmbedReply:
     cost_usd: float
     retries: int = 0
     """How often it had to be asked again."""
+    wasted_tokens: int = 0
+    """Charged for replies before this one that could not be used."""
+    wasted_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

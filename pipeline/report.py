@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TypeAlias
 
+from pipeline.errors import EmbedError
 from pipeline.records import EmbedReply, JsonValue
 
 
@@ -43,6 +44,8 @@ class SourceReport:
     removed: int = 0
     withheld: int = 0
     """No longer listed, and so many that their removal waits for approval: they are still served."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """Documents that are no longer as the plan has them, and were not touched: how, by key."""
     failures: list[Failure] = field(default_factory=list)
     chunks: int = 0
     """Chunks written."""
@@ -59,23 +62,30 @@ class SourceReport:
     """What they would have cost, as we count tokens."""
     stopped_by: str | None = None
     """The budget that was spent."""
+    skipped: str | None = None
+    """Why nothing was done: another run is at it."""
     seconds: float = 0.0
 
     @property
     def done(self) -> int:
         """How many of the owed documents have been dealt with."""
         written = self.added + self.changed + self.renamed + self.rewritten
-        return self.touched + written + self.left + len(self.failures)
+        return self.touched + written + self.left + len(self.failures) + len(self.moved)
 
     @property
     def written(self) -> int:
         """How many documents' rows this run wrote or removed."""
         return self.added + self.changed + self.renamed + self.rewritten + self.removed
 
+    def wasted(self, error: EmbedError) -> None:
+        """Count what was charged for replies that could not be used, though no other came."""
+        self.tokens += error.wasted_tokens
+        self.cost_usd += error.wasted_usd
+
     @property
     def complete(self) -> bool:
-        """Whether nothing failed, was left by a budget, or waits for approval."""
-        return not (self.failures or self.left or self.withheld)
+        """Whether nothing failed, was left by a budget, waits for approval, or moved."""
+        return not (self.failures or self.left or self.withheld or self.moved)
 
     def count(self, change: str) -> None:
         """Count one document, by what happened to it: the name of one of the fields above."""
@@ -90,8 +100,8 @@ class SourceReport:
         self.requests += 1
         self.retries += reply.retries
         self.counted += counted
-        self.tokens += reply.tokens
-        self.cost_usd += reply.cost_usd
+        self.tokens += reply.tokens + reply.wasted_tokens
+        self.cost_usd += reply.cost_usd + reply.wasted_usd
 
     def as_json(self) -> dict[str, JsonValue]:
         """All of it, for a program to read."""

@@ -169,6 +169,11 @@ class JsonService:
         """
         return await self._ask(self._call("GET", path, fullness=0.0, within=within), read)
 
+    @property
+    def tokens_per_minute(self) -> int | None:
+        """The most that may be sent in any minute; None for no ceiling."""
+        return self._pace.tokens_per_minute if self._pace else None
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()

@@ -99,6 +99,7 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._slots = Slots(most=most_in_flight, allowed=min(FIRST, most_in_flight))
+        self._tokens_per_minute = tokens_per_minute
         self._window = Window(requests_per_minute, tokens_per_minute)
         self._breaker = Breaker()
         self._queue: deque[_Place] = deque()
@@ -109,6 +110,11 @@ class Pace:
     def allowed(self) -> int:
         """How many attempts may be in flight at present."""
         return self._slots.allowed
+
+    @property
+    def tokens_per_minute(self) -> int | None:
+        """The ceiling; None where there is none."""
+        return self._tokens_per_minute
 
     @property
     def in_flight(self) -> int:

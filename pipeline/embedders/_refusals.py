@@ -74,7 +74,7 @@ class Refusals:
         if cause is not ServiceRefused:
             return ""
         if status in {401, 403}:
-            return f"check {self._key_name}"
+            return f"check {self._key_name}" if self._api_key else f"no key was sent: set {self._key_name}"
         if status in {402, 429}:
             return f"add credit to the account that {self._key_name} belongs to"
         if status in {400, 422}:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.embedders import _texts
-from pipeline.embedders._reply import ENCODINGS, Asked, Format
-from pipeline.errors import InputRefused
+from pipeline.embedders._reply import ENCODINGS, Asked, Format, Usage, fields, usage
+from pipeline.errors import EmbedError, InputRefused, ServiceUnavailable
 from pipeline.records import (
     EmbeddingSpace,
     EmbedGroup,
@@ -17,6 +17,7 @@ from pipeline.records import (
     EmbedRequest,
     JsonValue,
     Vector,
+    Vectors,
 )
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ class ServiceEmbedder:
 
     @property
     def limits(self) -> EmbedLimits:
-        """What one request may hold."""
-        return self._endpoint.limits
+        """What one request may hold: also no more than may be sent in a minute, if a group allows it."""
+        limits, most = self._endpoint.limits, self._service.tokens_per_minute
+        return limits if most is None else replace(limits, request_tokens=min(limits.request_tokens, most))
 
     @property
     def usd_per_million_tokens(self) -> float:
@@ -112,6 +114,8 @@ class ServiceEmbedder:
             tokens=reply.tokens,
             cost_usd=reply.cost_usd,
             retries=reply.retries,
+            wasted_tokens=reply.wasted_tokens,
+            wasted_usd=reply.wasted_usd,
         )
 
     async def embed_query(self, text: str) -> Vector:
@@ -160,15 +164,44 @@ class ServiceEmbedder:
             **endpoint.fields,
             **more,
         }
-        (vectors, usage), retries = await self._service.post(
-            endpoint.path,
-            body,
-            asked.read,
+        wasted: list[tuple[int, float]] = []
+
+        def read(reply: JsonValue) -> tuple[tuple[Vectors, ...], Usage]:
+            try:
+                return asked.read(reply)
+            except ServiceUnavailable:  # it is asked for again, and may have been paid for all the same
+                wasted.append(self._charged(usage(fields(reply).get("usage")), 0))
+                raise
+
+        try:
+            (vectors, told), retries = await self._service.post(
+                endpoint.path,
+                body,
+                read,
+                tokens=tokens,
+                fullness=tokens / endpoint.limits.request_tokens,
+                within=within,
+            )
+        except EmbedError as error:
+            error.wasted_tokens, error.wasted_usd = _sums(wasted)
+            raise
+        tokens, cost = self._charged(told, tokens)
+        wasted_tokens, wasted_usd = _sums(wasted)
+        return EmbedReply(
+            vectors=vectors,
             tokens=tokens,
-            fullness=tokens / endpoint.limits.request_tokens,
-            within=within,
+            cost_usd=cost,
+            retries=retries,
+            wasted_tokens=wasted_tokens,
+            wasted_usd=wasted_usd,
         )
-        tokens = usage.tokens or tokens
-        price = endpoint.usd_per_million_tokens
-        cost = tokens * price / 1e6 if usage.cost_usd is None else usage.cost_usd
-        return EmbedReply(vectors=vectors, tokens=tokens, cost_usd=cost, retries=retries)
+
+    def _charged(self, told: Usage, counted: int) -> tuple[int, float]:
+        """Tokens and dollars, as the service tells them, or else by our count and the list price."""
+        tokens = told.tokens or counted
+        by_list = tokens * self._endpoint.usd_per_million_tokens / 1e6
+        return tokens, by_list if told.cost_usd is None else told.cost_usd
+
+
+def _sums(charged: Sequence[tuple[int, float]]) -> tuple[int, float]:
+    return sum(tokens for tokens, _ in charged), sum(usd for _, usd in charged)

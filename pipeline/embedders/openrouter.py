@@ -67,6 +67,7 @@ class OpenRouterEmbedder(ServiceEmbedder):
         model: str,
         dimensions: int,
         api_key: str,
+        key_name: str = KEY_NAME,
         limits: EmbedLimits | None = None,
         usd_per_million_tokens: float | None = None,
         options: Options | None = None,
@@ -82,6 +83,7 @@ class OpenRouterEmbedder(ServiceEmbedder):
             model: One of `MODELS`, or any other that is served there.
             dimensions: The length of a vector.
             api_key: May be empty, for a server that asks for none.
+            key_name: Where the user keeps it, for messages.
             limits: In place of the model's own.
             usd_per_million_tokens: In place of the list price; without either it is 0.
             options: How it is asked.
@@ -117,7 +119,7 @@ class OpenRouterEmbedder(ServiceEmbedder):
             # No blank after the last colon: https://huggingface.co/Qwen/Qwen3-Embedding-4B
             question=(lambda text: f"Instruct: {task}\nQuery:{text}") if task else str,
         )
-        account = _account(base_url, api_key, options)
+        account = _account(base_url, api_key, options, key_name)
         super().__init__(
             endpoint,
             JsonService(
@@ -168,7 +170,7 @@ async def list_models(
         await service.aclose()
 
 
-def _account(base_url: str, api_key: str, options: Options) -> Account:
+def _account(base_url: str, api_key: str, options: Options, key_name: str = KEY_NAME) -> Account:
     from pipeline.embedders._http import Account  # noqa: PLC0415 - as above
 
     headers = {"HTTP-Referer": options.referer, "X-Title": options.app_title}
@@ -176,7 +178,7 @@ def _account(base_url: str, api_key: str, options: Options) -> Account:
         service="OpenRouter",
         base_url=base_url,
         api_key=api_key,
-        key_name=KEY_NAME,
+        key_name=key_name,
         headers={name: value for name, value in headers.items() if value},
     )
 

@@ -37,6 +37,7 @@ class PerplexityEmbedder(ServiceEmbedder):
         model: str,
         dimensions: int,
         api_key: str,
+        key_name: str = KEY_NAME,
         encoding_format: Literal["base64_int8", "base64_binary"] = "base64_int8",
         contextual: bool = True,
         usd_per_million_tokens: float | None = None,
@@ -52,6 +53,7 @@ class PerplexityEmbedder(ServiceEmbedder):
             model: One of `MODELS`, or what a compatible server calls its own.
             dimensions: Within the model's range; for bits divisible by 8.
             api_key: May be empty, for a server that asks for none.
+            key_name: Where the user keeps it, for messages.
             encoding_format: Codes, or bits.
             contextual: Of a model that is none of `MODELS`: whether it reads the chunks of a document
                 together.
@@ -84,7 +86,7 @@ class PerplexityEmbedder(ServiceEmbedder):
             usd_per_million_tokens=usd_per_million_tokens,
             fields={"dimensions": dimensions},
         )
-        account = Account(service="Perplexity", base_url=base_url, api_key=api_key, key_name=KEY_NAME)
+        account = Account(service="Perplexity", base_url=base_url, api_key=api_key, key_name=key_name)
         super().__init__(
             endpoint,
             JsonService(

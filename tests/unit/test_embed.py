@@ -385,3 +385,44 @@ async def test_vectors_of_a_wrong_shape_are_never_handed_on() -> None:
         await run([prepared("d", ["a", "b"], embedder)])
     assert raised.group_contains(ServiceUnavailable)
     assert run.batches == []
+
+
+async def test_what_useless_replies_cost_counts_against_the_budget() -> None:
+    class Wasteful(OracleEmbedder):
+        async def embed(self, request: EmbedRequest) -> EmbedReply:
+            reply = await super().embed(request)
+            return replace(reply, wasted_tokens=reply.tokens, wasted_usd=reply.cost_usd)
+
+    embedder = Wasteful()
+    budget = Budget(name="this run", tokens=30_000)
+    run = await Run(embedder, budget)([prepared(f"d{n}", [f"text {n}"], embedder) for n in range(400)])
+    assert run.report.tokens == budget.spent_tokens == 2 * run.report.counted
+    assert run.report.left > 200
+    assert run.purse.calibration.ratio == 1.0, "what a token costs is not learned from waste"
+
+
+async def test_a_text_that_the_service_breaks_on_costs_one_document_while_others_are_answered() -> None:
+    class Breaks(OracleEmbedder):
+        async def embed(self, request: EmbedRequest) -> EmbedReply:
+            texts = [chunk.text for group in request.groups for chunk in group.chunks]
+            if "poison" in texts:
+                await anyio.sleep(0.3)  # it is asked again for a while
+                raise ServiceUnavailable("500, again and again")
+            return await super().embed(request)
+
+    embedder = Breaks()
+    documents = [prepared(f"d{n}", [f"text {n}"], embedder) for n in range(600)]
+    documents.insert(17, prepared("bad", ["fine", "poison"], embedder))
+    send, receive = anyio.create_memory_object_stream[tuple[Prepared, Known]]()
+    run = Run(embedder)
+    stage = EmbedStage(
+        embedder=embedder, report=run.report, purse=run.purse, find=run.find, complete=run.complete
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stage.run, receive, 3)
+        async with send:
+            for document in documents:
+                await send.send((document, {}))
+                await anyio.sleep(0.001)  # others come and are answered all the while
+    assert len(run.embedded) == 600
+    assert [(f.key, f.error) for f in run.report.failures] == [("bad", "ServiceUnavailable")]

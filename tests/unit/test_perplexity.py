@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import random
 import subprocess
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from pipeline import tokens
 from pipeline.embedders._http import Patience
+from pipeline.embedders._pace import Pace
 from pipeline.embedders.models import known_models
 from pipeline.embedders.perplexity import PerplexityEmbedder
 from pipeline.errors import EmbedError, InputRefused, RequestTooLarge, ServiceRefused, ServiceUnavailable
@@ -660,3 +662,45 @@ async def test_the_largest_reply_is_read() -> None:
     reply = await embedder_at(service.transport()).embed(request)
     assert_right(reply.vectors, request)
     assert service.requests[0].chunks == 15_872
+
+
+async def test_replies_that_could_not_be_used_are_counted_as_paid_for_apart() -> None:
+    service = EmbeddingService(script=[stand_in.ZERO_VECTOR, stand_in.SHORT_VECTOR])
+    embedder = embedder_at(service.transport())
+    reply = await embedder.embed(EmbedRequest(groups=(group_of("one", "two"),)))
+    await embedder.aclose()
+    assert reply.retries == 2
+    assert reply.wasted_tokens == 2 * reply.tokens > 0
+    assert reply.wasted_usd == pytest.approx(2 * reply.cost_usd)
+
+
+async def test_an_error_tells_what_was_paid_for_useless_replies() -> None:
+    service = EmbeddingService(script=[stand_in.ZERO_VECTOR] * 9)
+    embedder = embedder_at(service.transport())
+    with pytest.raises(ServiceUnavailable) as raised:
+        await embedder.embed(EmbedRequest(groups=(group_of("one", "two"),)))
+    await embedder.aclose()
+    answered = [seen for seen in service.requests if seen.status == 200]
+    assert raised.value.wasted_tokens == sum(seen.tokens for seen in answered) > 0
+    assert raised.value.wasted_usd > 0
+
+
+async def test_a_request_holds_no_more_than_may_be_sent_in_a_minute() -> None:
+    service = EmbeddingService()
+    free, slow = (
+        embedder_at(service.transport(), pace=Pace(4, tokens_per_minute=most)) for most in (None, 20_000)
+    )
+    assert free.limits.request_tokens > 100_000
+    assert slow.limits == dataclasses.replace(free.limits, request_tokens=20_000)
+    await free.aclose()
+    await slow.aclose()
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"), [("wrong", "check embedding.api_key"), ("", "no key was sent: set embedding.api_key")]
+)
+async def test_a_key_that_is_refused_is_told_by_where_it_is_kept(key: str, advice: str) -> None:
+    embedder = embedder_at(EmbeddingService().transport(), key=key, key_name="embedding.api_key")
+    with pytest.raises(ServiceRefused, match=advice):
+        await embedder.embed(EmbedRequest(groups=(group_of("one"),)))
+    await embedder.aclose()
