@@ -8,6 +8,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -74,7 +75,7 @@ def docweave(
 
 
 @app.command()
-def ingest(
+def ingest(  # noqa: PLR0913 - a command's options
     sources: Sources = None,
     *,
     config: Config = Path(SETTINGS_FILE),
@@ -87,6 +88,10 @@ def ingest(
             min=0,
             help="Remove up to N documents of a source, where the settings withhold so many.",
         ),
+    ] = None,
+    plan_file: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Do exactly what `docweave plan --save FILE` saved."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -101,16 +106,22 @@ def ingest(
     docweave ingest handbook wiki     these two
     docweave ingest --rebuild         after a change of the model
     docweave ingest wiki --approve-removals 120
+    docweave ingest --plan friday.plan
     docweave ingest --json | jq '.sources[].failures'
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
         names = sources or []
-        _check_names(settings_in(config), names)
+        settings = settings_in(config)
+        _check_names(settings, names)
         if rebuild and names:
             raise SettingsError("a rebuild covers every source: leave out the names, or leave out --rebuild")
+        if plan_file:
+            from apps.tables import check_plan
+
+            names = asyncio.run(check_plan(settings, names, plan_file, rebuild=rebuild))
         from apps.watch import run_ingest
 
-        watch = run_ingest(config, names, rebuild=rebuild, approve_removals=approve_removals)
+        watch = run_ingest(config, names, rebuild=rebuild, approve_removals=approve_removals, plan=plan_file)
         reports = [watch.reports[name] for name in watch.reports if name not in watch.errors]
         if as_json:
             errors = {name: error_json(error) for name, error in watch.errors.items()}
@@ -123,11 +134,16 @@ def ingest(
 
 
 @app.command()
-def plan(
+def plan(  # noqa: PLR0913 - a command's options
     sources: Sources = None,
     *,
     config: Config = Path(SETTINGS_FILE),
     rebuild: Rebuild = False,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="Save the plan, for `docweave ingest --plan FILE`."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file that --save names.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what an ingest would do and cost; pay and write nothing.
@@ -137,6 +153,7 @@ def plan(
     \b
     docweave plan
     docweave plan handbook --json | jq '.tokens'
+    docweave plan --save friday.plan  to look at, and to apply by `docweave ingest --plan friday.plan`
     docweave plan --rebuild           after a change of the model: what would everything cost?
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
@@ -145,8 +162,11 @@ def plan(
         from apps import tables
         from apps.watch import watching
 
+        target = tables.PlanTarget(path=save, force=force) if save else None
         with watching("listing") as watch:
-            planning = tables.plan(settings, sources or [], rebuild=rebuild, observe=watch.progressed)
+            planning = tables.plan(
+                settings, sources or [], rebuild=rebuild, target=target, observe=watch.progressed
+            )
             plans, errors = asyncio.run(planning)
         if as_json:
             print_json(
@@ -162,6 +182,9 @@ def plan(
             from flows.budgets import Budgets
 
             _print(plan_lines(plans, Budgets.of(settings)))
+            if save:
+                flag = " --rebuild" if rebuild else ""
+                _print([f"Saved to {save}: docweave ingest{flag} --plan {save}"])
         _end(errors, documents_failed=any(one.failures for one in plans))
 
 
@@ -275,7 +298,7 @@ def forget(
             typer.confirm(
                 f"Remove all documents of {source!r} from {settings.store.uri}?", abort=True, err=True
             )
-        removed = asyncio.run(tables.forget(settings, source))
+        removed = asyncio.run(tables.forget(settings, source, tell=partial(typer.echo, err=True)))
         if as_json:
             print_json({"source": source, "removed": removed})
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from apps.plain import one_line, table
@@ -30,7 +31,8 @@ def ingest_lines(reports: Sequence[SourceReport]) -> list[str]:
     for line, report in zip(table(rows), reports, strict=True):
         out.append(line)
         out += _listed(_failure(f.key, f.reason) for f in report.failures)
-        out += [f"  {said}" for said in (left(report), withheld(report)) if said]
+        out += _listed(f"≠ {one_line(key)}: {one_line(how)}" for key, how in report.moved.items())
+        out += [f"  {said}" for said in (report.skipped, left(report), withheld(report)) if said]
     return out
 
 
@@ -93,13 +95,17 @@ def _planned(plan: SourcePlan) -> str:
     counts += [(len(plan.removed), "removed"), (len(plan.withheld), "removals withheld")]
     counts += [(len(plan.failures), "failed")]
     said = ", ".join(f"{count:,} {word}" for count, word in counts if count) or "nothing there"
+    reasons = Counter(d.reason for d in plan.documents if d.change == Change.CHANGED.value)
+    if len(reasons) > 1:
+        said += f" (changed: {', '.join(f'{count:,} {why}' for why, count in reasons.most_common())})"
     return f"{said}   {number(plan.tokens, 'token')}   {money(plan.cost_usd)}"
 
 
 def _document(document: PlannedDocument) -> str:
     old = f"{one_line(document.renamed_from)} → " if document.renamed_from else ""
     cost = f"   {number(document.tokens, 'token')}" if document.tokens else ""
-    return f"{old}{one_line(document.key)}{cost}"
+    why = f"   {document.reason}" if document.change == Change.CHANGED.value and document.reason else ""
+    return f"{old}{one_line(document.key)}{cost}{why}"
 
 
 def _failure(key: str, reason: str) -> str:

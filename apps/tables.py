@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from config.build import (
@@ -13,6 +14,7 @@ from config.build import (
     connectors,
     open_reader,
     open_store,
+    patience,
     removal_guard,
 )
 from config.problems import nearest
@@ -74,14 +76,17 @@ async def status(settings: Settings) -> Status:
     )
 
 
-async def forget(settings: Settings, source: str) -> int:
+async def forget(settings: Settings, source: str, *, tell: Callable[[str], None]) -> int:
     """Remove all that the tables hold of a source that the settings no longer name.
+
+    `tell` is told which other run is waited for.
 
     Returns:
         How many documents that were.
 
     Raises:
         SettingsError: the settings name it still, or the tables know nothing of it.
+        StoreBusy: another run writes them, for longer than the settings wait.
         StoreError: the tables cannot be read or written.
     """
     if source in settings.sources:
@@ -99,23 +104,42 @@ async def forget(settings: Settings, source: str) -> int:
             f"the tables hold nothing of {source!r}; can be forgotten: {known}{nearest(source, gone)}"
         )
     store = await open_store(settings, space)
-    keys = list(await store.marks(source))
-    await store.remove(source, keys)
-    await store.upkeep()
+    async with store.lease(f"forgetting {source}", wait=patience(settings), tell=tell):
+        keys = list(await store.marks(source))
+        await store.remove(source, keys)
+        await store.upkeep()
     return len(keys)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanTarget:
+    """Where a plan is to be saved."""
+
+    path: Path
+    force: bool
+    """Whether a file that is there is overwritten."""
+
+
 async def plan(
-    settings: Settings, names: Sequence[str], *, rebuild: bool, observe: Observer
+    settings: Settings,
+    names: Sequence[str],
+    *,
+    rebuild: bool,
+    observe: Observer,
+    target: PlanTarget | None = None,
 ) -> tuple[list[SourcePlan], dict[str, Exception]]:
     """What an ingest of the named sources, or of all, would do; and why sources could not be looked at.
 
     Raises:
-        SettingsError: the embedder cannot be built.
+        SettingsError: the embedder cannot be built, or the plan cannot be saved.
         StoreError: the tables cannot be read, or hold another space.
     """
     from pipeline.ingest import plan_source  # noqa: PLC0415 - brings parsers and splitters: not for a search
 
+    if target:
+        from flows import plan_file  # noqa: PLC0415 - as above
+
+        plan_file.check_target(target.path, force=target.force)
     plans: list[SourcePlan] = []
     errors: dict[str, Exception] = {}
     async with build_pipeline(settings, rebuild=rebuild) as pipeline:
@@ -127,7 +151,29 @@ async def plan(
                 )
             except DocweaveError as error:
                 errors[connector.source] = error
+        if target:
+            space = pipeline.embedder.space
+            plan_file.save(
+                target.path, plans, settings=settings, space=space, rebuild=rebuild, force=target.force
+            )
     return plans, errors
+
+
+async def check_plan(settings: Settings, names: Sequence[str], path: Path, *, rebuild: bool) -> list[str]:
+    """Refuse a saved plan that cannot be applied with these settings.
+
+    Returns:
+        The sources to apply it to, by name; none for a rebuild, which is about all.
+
+    Raises:
+        SettingsError: it is no plan, or one of other settings, tables or sources.
+        StoreError: the tables cannot be read.
+    """
+    from flows import plan_file  # noqa: PLC0415 - brings parsers and splitters: not for a search
+
+    chosen = plan_file.chosen(path, names, settings, rebuild=rebuild)
+    await plan_file.check_settings(path, chosen, settings)
+    return [] if rebuild else chosen
 
 
 async def search(settings: Settings, question: Question) -> list[Hit]:

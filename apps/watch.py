@@ -58,6 +58,10 @@ class Watch(ABC):
         else:
             self.say(f"{source}: {error}; trying again in {again_in:.0f} s")
 
+    def waiting(self, source: str, reason: str) -> None:
+        """Say why nothing is done yet."""
+        self.say(f"{source}: {reason}")
+
     @abstractmethod
     def show(self, report: SourceReport) -> None:
         """Show how far a source is."""
@@ -120,7 +124,12 @@ class Bars(Watch):
 
 
 def run_ingest(
-    config: Path, sources: list[str], *, rebuild: bool, approve_removals: int | None = None
+    config: Path,
+    sources: list[str],
+    *,
+    rebuild: bool,
+    approve_removals: int | None = None,
+    plan: Path | None = None,
 ) -> Watch:
     """Run the flow over the named sources or all, and give what each came to.
 
@@ -137,6 +146,7 @@ def run_ingest(
             sources or None,
             rebuild=rebuild,
             approve_removals=approve_removals,
+            plan=str(plan.absolute()) if plan else None,
         )
         try:
             failure = asyncio.run(_run(asked, watch))
@@ -156,11 +166,16 @@ async def _run(asked: Callable[[], Awaitable[str | None]], watch: Watch) -> str 
 
 
 async def _flow(
-    config: str, sources: list[str] | None, *, rebuild: bool, approve_removals: int | None
+    config: str,
+    sources: list[str] | None,
+    *,
+    rebuild: bool,
+    approve_removals: int | None,
+    plan: str | None,
 ) -> str | None:
     from flows.ingest import run_here  # noqa: PLC0415 - imports prefect, which takes more than a second
 
-    return await run_here(config, sources, rebuild=rebuild, approve_removals=approve_removals)
+    return await run_here(config, sources, rebuild=rebuild, approve_removals=approve_removals, plan=plan)
 
 
 @contextmanager

@@ -53,6 +53,7 @@ def build_embedder(settings: Settings) -> Embedder:
                 contextual=chosen.contextual,
                 usd_per_million_tokens=chosen.usd_per_million_tokens,
                 api_key=_api_key(chosen),
+                key_name=_key_name(chosen),
                 base_url=chosen.base_url,
                 timeout_seconds=chosen.timeout_seconds,
                 pace=_pace(chosen),
@@ -67,6 +68,7 @@ def build_embedder(settings: Settings) -> Embedder:
                 options=chosen.options,
                 usd_per_million_tokens=chosen.usd_per_million_tokens,
                 api_key=_api_key(chosen),
+                key_name=_key_name(chosen),
                 base_url=chosen.base_url,
                 timeout_seconds=chosen.timeout_seconds,
                 pace=_pace(chosen),
@@ -168,6 +170,11 @@ def removal_guard(settings: Settings, source: str, *, approved: int | None = Non
     return RemovalGuard(documents=chosen.max_documents, percent=chosen.max_percent, approved=approved)
 
 
+def patience(settings: Settings) -> float:
+    """Seconds for which to wait while another run writes the tables."""
+    return settings.store.wait_minutes * 60 if settings.store.when_busy == "wait" else 0
+
+
 def store_options(settings: Settings) -> Mapping[str, str]:
     """The store's options in the clear."""
     return {
@@ -185,6 +192,11 @@ def _pace(chosen: ServiceEmbedding) -> Pace:
     from pipeline.embedders._pace import Pace
 
     return Pace(chosen.concurrency, chosen.requests_per_minute, chosen.tokens_per_minute)
+
+
+def _key_name(chosen: ServiceEmbedding) -> str:
+    """Where the user keeps the key."""
+    return "embedding.api_key" if chosen.api_key else chosen.key_name
 
 
 def _api_key(chosen: ServiceEmbedding) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from config.embedding import EmbeddingSettings, LocalEmbedding
+from config.embedding import EmbeddingSettings, LocalEmbedding, PerplexityEmbedding
 from connectors.registry import SourceSettings
 from connectors.settings import (
     BudgetSettings,
@@ -89,6 +89,17 @@ class StoreSettings(StrictModel):
         description="How much room the journal of paid vectors may take: bytes, or as 2GB. What is in it is "
         "never paid for again; the oldest goes first. 0: none is kept.",
     )
+    when_busy: Literal["wait", "skip", "fail"] = Field(
+        default="wait",
+        description="What an ingest does while another run writes the same tables: wait for its turn; skip "
+        "the source, for another run to do; or fail.",
+    )
+    wait_minutes: float = Field(
+        default=60,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long to wait, before the source fails. For `when_busy: wait`.",
+    )
 
     @field_validator("uri")
     @classmethod
@@ -152,6 +163,23 @@ class Settings(StrictModel):
     sources: dict[SourceName, SourceSettings] = Field(
         min_length=1, description="Where the documents are: a name of yours, and its settings."
     )
+
+    @field_validator("sources")
+    @classmethod
+    def _prices_are_known(
+        cls, sources: dict[str, SourceSettings], info: ValidationInfo
+    ) -> dict[str, SourceSettings]:
+        embedding, budget = info.data.get("embedding"), info.data.get("budget")
+        unpriced = isinstance(embedding, PerplexityEmbedding) and not embedding.known
+        if embedding and unpriced and embedding.usd_per_million_tokens is None:
+            in_usd = [name for name, source in sources.items() if source.budget.usd is not None]
+            if in_usd or (budget and budget.usd is not None):
+                where = f"sources.{in_usd[0]}.budget" if in_usd else "budget"
+                raise ValueError(
+                    f"cannot keep to {where} in usd: what {embedding.model} costs is not known here. Set "
+                    "embedding.usd_per_million_tokens, or the budget in tokens"
+                )
+        return sources
 
     @field_validator("chunking")
     @classmethod

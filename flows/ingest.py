@@ -17,13 +17,14 @@ from prefect.runtime import flow_run, task_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
-from config.build import build_pipeline, connectors, removal_guard
+from config.build import build_pipeline, connectors, patience, removal_guard
 from config.load import load_settings
+from flows import plan_file
 from flows.budgets import Budgets, budgets
 from flows.progress import watcher
 from flows.secrets import know_blocks
 from flows.summary import counts, number
-from flows.telling import telling
+from flows.telling import busy_skips, telling
 from pipeline.errors import DocweaveError, Recovery, SettingsError
 from pipeline.ingest import ingest_source
 from pipeline.records import JsonValue
@@ -39,7 +40,12 @@ know_blocks()
 
 
 async def run_here(
-    config: str, sources: list[str] | None, *, rebuild: bool, approve_removals: int | None = None
+    config: str,
+    sources: list[str] | None,
+    *,
+    rebuild: bool,
+    approve_removals: int | None = None,
+    plan: str | None = None,
 ) -> str | None:
     """Run the flow in this process.
 
@@ -49,7 +55,8 @@ async def run_here(
     Raises:
         DocweaveError: the scheduler's server does not answer, or did not start.
     """
-    run = cast("Awaitable[State[Any]]", ingest(config, sources, rebuild, approve_removals, return_state=True))
+    begun = ingest(config, sources, rebuild, approve_removals, plan, return_state=True)
+    run = cast("Awaitable[State[Any]]", begun)
     try:
         state = await run
     except Exception as error:  # the flow's own errors are in its state: this is Prefect's
@@ -92,6 +99,7 @@ async def ingest(
     sources: list[str] | None = None,
     rebuild: bool = False,  # noqa: FBT001, FBT002 - a deployment's parameters
     approve_removals: int | None = None,
+    plan: str | None = None,
 ) -> State[Any]:
     """Bring the tables up to date with the documents, source by source.
 
@@ -106,18 +114,26 @@ async def ingest(
             has been ingested.
         approve_removals: How many documents may be removed from each source, where the settings withhold
             more than they allow. Left out: none beyond these.
+        plan: The path of a plan that `docweave plan --save` wrote: exactly that is done, in the sources
+            named, or in all that it is about. What has moved since is reported and not touched.
     """
     try:
         names = source_names(config, sources, rebuild=rebuild)
-        budgets.set(Budgets.of(load_settings(Path(config))))
-    except SettingsError as error:
-        return Failed(message=f"SettingsError: {error}")
+        settings = load_settings(Path(config))
+        budgets.set(Budgets.of(settings))
+        if plan:
+            names = plan_file.chosen(Path(plan), sources or [], settings, rebuild=rebuild)
+            await plan_file.check_settings(Path(plan), names, settings)
+    except DocweaveError as error:
+        return Failed(message=f"{type(error).__name__}: {error}")
     failed: dict[str, Exception] = {}
-    left = 0
+    left = skipped = moved = 0
     for name in names:
         try:
-            ended = await one_source(config, name, rebuild, approve_removals)
+            ended = await one_source(config, name, rebuild, approve_removals, plan)
             left += int(cast("int", ended["left"]))
+            skipped += ended["skipped"] is not None
+            moved += bool(ended["moved"])
         except Exception as error:  # noqa: BLE001 - whatever it is, it does not stop the other sources
             failed[name] = error
     if failed:
@@ -127,6 +143,11 @@ async def ingest(
         when = "; the new tables take over when nothing is left" if rebuild else ""
         message = f"a budget was reached: {number(left, 'document')} left for the next run{when}"
         return Completed(message=message)
+    if skipped:
+        return Completed(message=f"{number(skipped, 'source')} skipped: another run is at it")
+    if moved:
+        when = "; the new tables take over after a rebuild of the rest" if rebuild else ""
+        return Completed(message=f"{number(moved, 'source')} moved since the plan{when}")
     if rebuild:
         await publish(config)
     return Completed(message=f"{number(len(names), 'source')} ingested")
@@ -146,6 +167,7 @@ async def one_source(
     source: str,
     rebuild: bool,  # noqa: FBT001 - as the flow's
     approve_removals: int | None = None,
+    plan: str | None = None,
 ) -> dict[str, JsonValue]:
     """Ingest one source.
 
@@ -161,20 +183,27 @@ async def one_source(
         async with telling(source, logger, watching) as teller:
             settings = load_settings(Path(config))
             [(connector, metadata)] = connectors(settings, [source])
-            async with build_pipeline(settings, rebuild=rebuild) as pipeline:
-                report = await ingest_source(
-                    connector,
-                    pipeline,
-                    metadata=metadata,
-                    guard=removal_guard(settings, source, approved=approve_removals),
-                    budgets=(budgets.get() or Budgets.of(settings)).for_source(source),
-                    observe=teller.observe,
-                )
+            async with (
+                build_pipeline(settings, rebuild=rebuild) as pipeline,
+                busy_skips(settings, teller),
+                pipeline.store.lease(_doing(source), wait=patience(settings), tell=teller.waiting),
+            ):
+                spent = budgets.get() or Budgets.of(settings)
+                with spent.trying(teller):
+                    await ingest_source(
+                        connector,
+                        pipeline,
+                        metadata=metadata,
+                        guard=removal_guard(settings, source, approved=approve_removals),
+                        plan=plan_file.read_source(Path(plan), source) if plan else None,
+                        budgets=spent.for_source(source),
+                        observe=teller.observe,
+                    )
     except Exception as error:
         watching.failed(source, error, again_in=_again_in(error))
         raise
-    watching.ended(report)
-    return counts(report)
+    watching.ended(teller.report)
+    return counts(teller.report)
 
 
 @task(
@@ -192,9 +221,20 @@ async def publish(config: str) -> None:
     Raises:
         StoreError: they could not; the live ones are as they were.
     """
-    async with build_pipeline(load_settings(Path(config)), rebuild=True) as pipeline:
+    settings, logger = load_settings(Path(config)), get_run_logger()
+    seconds = settings.store.wait_minutes * 60  # to skip this would be to throw the rebuild away
+    async with (
+        build_pipeline(settings, rebuild=True) as pipeline,
+        pipeline.store.lease(_doing("a rebuild's end"), wait=seconds, tell=logger.info),
+    ):
         await pipeline.store.publish()
-    get_run_logger().info("the new tables are live")
+    logger.info("the new tables are live")
+
+
+def _doing(what: str) -> str:
+    """What a lease says of this run."""
+    run = f" (flow run {flow_run.id})" if flow_run.id else ""
+    return f"ingesting {what}{run}"
 
 
 def _again_in(error: Exception) -> float | None:

@@ -20,6 +20,9 @@ class Watcher(Protocol):
     def failed(self, source: str, error: Exception, *, again_in: float | None) -> None:
         """The source was given up; or, where `again_in` is given, will be tried again in so many seconds."""
 
+    def waiting(self, source: str, reason: str) -> None:
+        """Nothing is done yet."""
+
 
 class _Nobody:
     """Looks away."""
@@ -31,6 +34,9 @@ class _Nobody:
         """See `Watcher`."""
 
     def failed(self, source: str, error: Exception, *, again_in: float | None) -> None:
+        """See `Watcher`."""
+
+    def waiting(self, source: str, reason: str) -> None:
         """See `Watcher`."""
 
 

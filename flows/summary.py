@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from pipeline.records import JsonValue
 from pipeline.report import SourceReport
@@ -29,14 +30,19 @@ def counts(report: SourceReport) -> dict[str, JsonValue]:
     assert isinstance(failures, list)  # noqa: S101 - for the type checker: the report's own field
     value["failures"] = failures[:SHOWN_FAILURES]
     value["failed"] = len(failures)
+    value["moved"] = dict(islice(report.moved.items(), SHOWN_FAILURES))
     return value
 
 
 def outcome(report: SourceReport) -> str:
     """What became of the documents: "36 documents: 34 unchanged, 1 changed, 1 failed"."""
+    if report.skipped:
+        return "skipped: another run is at it"
     parts = [f"{getattr(report, name):,} {_WORDS[name]}" for name in WRITTEN if getattr(report, name)]
     if report.failures:
         parts.append(f"{len(report.failures):,} failed")
+    if report.moved:
+        parts.append(f"{len(report.moved):,} moved since the plan")
     if report.left:
         parts.append(f"{report.left:,} left")
     if report.withheld:
@@ -55,6 +61,8 @@ def columns(report: SourceReport) -> list[str]:
         parts.append(number(report.chunks, "chunk"))
     if report.tokens:
         parts += [number(report.tokens, "token"), money(report.cost_usd)]
+    if report.retries:
+        parts.append(f"asked again {number(report.retries, 'time')}")
     return [*parts, f"{report.seconds:.1f} s"]
 
 
@@ -103,6 +111,7 @@ def markdown(report: SourceReport, error: Exception | None) -> str:
         ("unchanged, but read to be sure", f"{report.touched:,}"),
         *((_WORDS[name], f"{getattr(report, name):,}") for name in WRITTEN),
         ("failed", f"{len(report.failures):,}"),
+        ("moved since the plan", f"{len(report.moved):,}"),
         ("left for the next run", f"{report.left:,}"),
         ("removals withheld", f"{report.withheld:,}"),
         ("chunks written", f"{report.chunks:,}"),
@@ -113,7 +122,12 @@ def markdown(report: SourceReport, error: Exception | None) -> str:
         ("seconds", f"{report.seconds:.1f}"),
     ]
     blocks.append(_table(("", "this run"), rows, "|---|---:|"))
-    blocks += [_cell(said) for said in (left(report), withheld(report)) if said]
+    blocks += [_cell(said) for said in (report.skipped, left(report), withheld(report)) if said]
+    if report.moved:
+        blocks.append("## Moved since the plan, and not touched")
+        blocks.append(_table(("key", "how"), islice(report.moved.items(), SHOWN_FAILURES), "|---|---|"))
+        if (more := len(report.moved) - SHOWN_FAILURES) > 0:
+            blocks.append(f"and {more:,} more")
     if report.failures:
         shown = [(f.key, f.error, f.reason) for f in report.failures[:SHOWN_FAILURES]]
         blocks.append("## Failed documents")

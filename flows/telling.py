@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
@@ -17,8 +17,10 @@ from prefect.artifacts import (
     aupdate_progress_artifact,
 )
 
+from config.settings import Settings
 from flows import summary
 from flows.progress import Watcher
+from pipeline.errors import StoreBusy
 from pipeline.report import SourceReport
 
 Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
@@ -42,6 +44,8 @@ async def telling(source: str, logger: Logger, watcher: Watcher) -> AsyncIterato
     What the block raises is told too, and raised again as it was.
     """
     teller = Teller(report=SourceReport(source=source), logger=logger, watcher=watcher)
+    heard, pipeline = _Heard(teller), logging.getLogger("pipeline")
+    pipeline.addHandler(heard)
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(teller.keep_up)
@@ -49,10 +53,35 @@ async def telling(source: str, logger: Logger, watcher: Watcher) -> AsyncIterato
             yield teller
         except Exception as error:  # noqa: BLE001 - carried past the task group, which would wrap it
             failure = error
+        finally:
+            pipeline.removeHandler(heard)
         tasks.cancel_scope.cancel()
     await teller.conclude(failure)
     if failure:
         raise failure
+
+
+@asynccontextmanager
+async def busy_skips(settings: Settings, teller: Teller) -> AsyncIterator[None]:
+    """Have a source that another run is at be skipped, where the settings want it so."""
+    try:
+        yield
+    except StoreBusy as error:
+        if settings.store.when_busy != "skip":
+            raise
+        teller.observe(replace(teller.report, skipped=str(error)))
+
+
+class _Heard(logging.Handler):
+    """Passes on what the pipeline warns of while it works: that a service does not answer, for instance."""
+
+    def __init__(self, teller: Teller) -> None:
+        super().__init__(logging.WARNING)
+        self._teller = teller
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it where people look."""
+        self._teller.waiting(record.getMessage())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +100,11 @@ class Teller:
         """Take the source's report as it grows."""
         self.report = report
         self.watcher.progressed(report)
+
+    def waiting(self, reason: str) -> None:
+        """Say why nothing is done yet."""
+        self.logger.info("%s: %s", self.report.source, reason)
+        self.watcher.waiting(self.report.source, reason)
 
     async def keep_up(self) -> None:
         """Bring the progress artifact and the logs up to date, again and again."""

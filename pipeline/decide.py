@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from pipeline.plan import Change, decide
+from pipeline.plan import Change, Owing, PlannedDocument, decide, marks_of, reason
 from pipeline.prepare import Found
 from pipeline.protocols import Store
 from pipeline.records import DocumentState, Embedded, Known, Prepared, Vectors
@@ -27,6 +27,8 @@ class Step:
 
     change: Change
     prepared: Prepared
+    state: DocumentState | None
+    """As stored."""
     known: Known
     renamed_from: str | None = None
 
@@ -38,12 +40,21 @@ class Step:
         return Embedded(prepared=self.prepared, vectors=tuple(self.known[key] for key in keys))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touch:
+    """A document that was read and found as it was: only its marks moved."""
+
+    state: DocumentState
+    """As stored."""
+    now: DocumentState
+
+
 async def decided(
     found: MemoryObjectReceiveStream[Found],
     gone: dict[tuple[str, ...], str],
     store: Store,
     look_up_begins: Callable[[], None] = lambda: None,
-) -> AsyncIterator[tuple[list[Step], list[DocumentState]]]:
+) -> AsyncIterator[tuple[list[Step], list[Touch]]]:
     """Decide, a batch of documents at a time: those to be stored, and those of which only the marks moved.
 
     `gone` holds the keys that are no longer listed, by their group keys; a rename takes its old key out.
@@ -51,30 +62,62 @@ async def decided(
     """
     async with found:
         async for batch in _batches(found):
-            touched: list[DocumentState] = []
-            pending: list[tuple[Change, Prepared, str | None]] = []
+            steps: list[Step] = []
+            touched: list[Touch] = []
             for item in batch:
-                if isinstance(item.now, DocumentState):
-                    touched.append(item.now)
-                    continue
-                change = decide(item.now, item.state, gone)
-                if change is Change.TOUCHED:
-                    touched.append(item.now.state)
+                entry = _entry(item, gone)
+                if isinstance(entry, Touch):
+                    touched.append(entry)
                 else:
-                    old_key = gone.pop(item.now.state.group_keys) if change is Change.RENAMED else None
-                    pending.append((change, item.now, old_key))
-            keys = {key for _, prepared, _ in pending for key in prepared.state.group_keys}
+                    steps.append(entry)
             look_up_begins()
-            known = await store.vectors(sorted(keys)) if keys else {}
-            for _, prepared, _ in pending:
-                _forget_partial(known, prepared)
-            yield (
-                [
-                    Step(change=change, prepared=prepared, known=known, renamed_from=old_key)
-                    for change, prepared, old_key in pending
-                ],
-                touched,
-            )
+            yield await looked_up(steps, store), touched
+
+
+def _entry(item: Found, gone: dict[tuple[str, ...], str]) -> Step | Touch:
+    """What is to happen to one document, its vectors not yet looked up."""
+    if isinstance(item.now, DocumentState):
+        return Touch(state=item.state or item.now, now=item.now)
+    change = decide(item.now, item.state, gone)
+    if item.state and change is Change.TOUCHED:
+        return Touch(state=item.state, now=item.now.state)
+    old_key = gone.pop(item.now.state.group_keys) if change is Change.RENAMED else None
+    return Step(change=change, prepared=item.now, state=item.state, known={}, renamed_from=old_key)
+
+
+def planned(steps: Sequence[Step], touched: Sequence[Touch], owing: Owing) -> Iterator[PlannedDocument]:
+    """What each document would cost, and why. Groups that stand in several documents are paid once."""
+    for touch in touched:
+        yield PlannedDocument(
+            key=touch.now.key,
+            change=Change.TOUCHED.value,
+            tokens=0,
+            reason=reason(Change.TOUCHED, touch.now, touch.state),
+            before=marks_of(touch.state),
+            after=marks_of(touch.now),
+        )
+    for step in steps:
+        now = step.prepared.state
+        owed = owing.by(step.prepared, step.known)
+        owing.counted |= owed.keys()
+        yield PlannedDocument(
+            key=now.key,
+            change=step.change.value,
+            tokens=sum(owed.values()),
+            reason=reason(step.change, now, step.state),
+            renamed_from=step.renamed_from,
+            before=marks_of(step.state) if step.state else None,
+            after=marks_of(now),
+        )
+
+
+async def looked_up(steps: Sequence[Step], store: Store) -> list[Step]:
+    """The steps, with the vectors that were paid for already."""
+    keys = {key for step in steps for key in step.prepared.state.group_keys}
+    known = await store.vectors(sorted(keys)) if keys else {}
+    for step in steps:
+        _forget_partial(known, step.prepared)
+    return [replace(step, known=known) for step in steps]
 
 
 def _forget_partial(known: dict[str, Vectors], prepared: Prepared) -> None:

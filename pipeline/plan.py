@@ -6,11 +6,13 @@ alone; `decide` after a document was read and grouped, before anything is paid.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from enum import Enum
 
-from pipeline.errors import SourceError
+from pipeline.errors import SettingsError, SourceError
 from pipeline.records import DocumentState, ItemRef, JsonValue, Known, Prepared
 
 
@@ -106,6 +108,36 @@ def decide(prepared: Prepared, state: DocumentState | None, gone: Mapping[tuple[
     return Change.TOUCHED if state.row_key == new.row_key else Change.REWRITTEN
 
 
+def reason(change: Change, now: DocumentState, before: DocumentState | None) -> str:
+    """Why a document is dealt with, in a few words."""
+    if before is None:
+        return "the content of a key that is gone" if change is Change.RENAMED else "new"
+    if before.content_key == now.content_key and before.recipe != now.recipe:
+        return "other settings or versions"
+    if change is Change.CHANGED:
+        return "new content"
+    return "other metadata, the same text" if change is Change.REWRITTEN else "the same text"
+
+
+def check_recipe(source: str, planned: str, today: str) -> None:
+    """Refuse a plan that was made when documents were treated differently.
+
+    Raises:
+        SettingsError: it was.
+    """
+    if planned != today:
+        raise SettingsError(
+            f"the plan of {source} was made with other settings of chunking, embedding or metadata, or by "
+            "another version: go back to these, or make a new plan"
+        )
+
+
+def marks_of(state: DocumentState) -> str:
+    """All that is known of a document, as 32 hex digits: by these a plan knows it again."""
+    known = json.dumps(astuple(state), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedDocument:
     """What a run would do to one document."""
@@ -114,7 +146,25 @@ class PlannedDocument:
     change: str
     tokens: int
     """To be paid for; 0 where all its vectors are there."""
+    reason: str = ""
     renamed_from: str | None = None
+    before: str | None = None
+    """The `marks_of` what is stored of it; None where nothing is."""
+    after: str = ""
+    """The `marks_of` what would be stored of it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Owing:
+    """Tokens to be paid, where what several documents share is paid once."""
+
+    counted: set[str] = field(default_factory=set)
+    """Group keys that were put down already."""
+
+    def by(self, prepared: Prepared, known: Known) -> dict[str, int]:
+        """Tokens by group key, of the document's groups that are neither known nor put down for another."""
+        groups = zip(prepared.state.group_keys, prepared.groups, strict=True)
+        return {key: group.tokens for key, group in groups if key not in known and key not in self.counted}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,33 +172,28 @@ class SourcePlan:
     """What a run over one source would do, with nothing paid and nothing written."""
 
     source: str
+    recipe: str = ""
+    """How documents were treated when it was made."""
     unchanged: int = 0
     documents: list[PlannedDocument] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     withheld: list[str] = field(default_factory=list)
     """No longer listed, and so many that their removal waits for approval."""
+    stored: dict[str, str] = field(default_factory=dict)
+    """The `marks_of` what is stored under each key that would go, or would be withheld or renamed."""
     failures: dict[str, str] = field(default_factory=dict)
     """Why, by key."""
     tokens: int = 0
     cost_usd: float = 0.0
-    _counted: set[str] = field(default_factory=set, repr=False)
-    """Group keys that were put down already."""
-
-    def owed_by(self, prepared: Prepared, known: Known) -> int:
-        """Tokens of the document's groups that are neither known nor put down for another document."""
-        owed = 0
-        for key, group in zip(prepared.state.group_keys, prepared.groups, strict=True):
-            if key not in known and key not in self._counted:
-                self._counted.add(key)
-                owed += group.tokens
-        return owed
 
     def count(self, change: Change) -> int:
         """How many documents would go this way."""
         return sum(document.change == change.value for document in self.documents)
 
     def as_json(self) -> dict[str, JsonValue]:
-        """All of it, for a program to read."""
+        """All of it, for a program to read, but for the marks."""
         plain = asdict(self)
-        del plain["_counted"]
+        del plain["stored"]
+        for document in plain["documents"]:
+            del document["before"], document["after"]
         return plain

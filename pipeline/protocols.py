@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from pipeline.records import (
@@ -128,6 +129,18 @@ class Reader(Protocol):
 
 class Store(Reader, Protocol):
     """The ingest side. Every write is whole: readers see a document as it was or as it is."""
+
+    def lease(
+        self, doing: str, *, wait: float = 0, tell: Callable[[str], None] = ...
+    ) -> AbstractAsyncContextManager[None]:
+        """Be the only run that writes until the block ends. `tell` hears what is waited for.
+
+        Once another has taken the lease over, because nothing was heard of this run, writes raise
+        StoreUnavailable.
+
+        Raises:
+            StoreBusy: another run has it, and has it still after `wait` seconds.
+        """
 
     async def marks(self, source: str) -> dict[str, tuple[str, str]]:
         """(version, recipe) of every stored document of the source, by key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TypeAlias
 
 from pipeline.errors import EmbedError
@@ -103,9 +103,24 @@ class SourceReport:
         self.tokens += reply.tokens + reply.wasted_tokens
         self.cost_usd += reply.cost_usd + reply.wasted_usd
 
+    def after(self, earlier: SourceReport) -> SourceReport:
+        """The report of both, where the source was given up at first and then tried again.
+
+        What was done in the first try stands among the unchanged of the second.
+        """
+        done = earlier.done - len(earlier.failures) - earlier.left - len(earlier.moved)
+        sums = {name: getattr(self, name) + getattr(earlier, name) for name in _ADDED_UP}
+        return replace(self, **sums, unchanged=max(0, self.unchanged - done), owed=self.owed + done)
+
     def as_json(self) -> dict[str, JsonValue]:
         """All of it, for a program to read."""
         return asdict(self)
+
+
+_ADDED_UP = (
+    *("touched", "added", "changed", "renamed", "rewritten", "removed", "chunks"),
+    *("tokens", "counted", "cost_usd", "requests", "retries", "seconds"),
+)
 
 
 Observer: TypeAlias = Callable[[SourceReport], None]

@@ -97,6 +97,12 @@ class CoreStats(TypedDict):
     fragment_stats: CoreFragments
 
 
+class CoreUpdate(Protocol):
+    """What an update came to."""
+
+    rows_updated: int
+
+
 class CoreTable(Protocol):
     """An open table."""
 
@@ -108,6 +114,12 @@ class CoreTable(Protocol):
 
     async def stats(self) -> CoreStats:
         """How its files are doing."""
+
+    async def update(self, updates: dict[str, str], where: str) -> CoreUpdate:
+        """Set columns to SQL values where this SQL holds. What others commit meanwhile is looked at anew."""
+
+    async def optimize(self, *, cleanup_since_ms: int, delete_unverified: bool) -> object:
+        """Compact, and clear away what is older than so many milliseconds."""
 
     async def list_indices(self) -> list[CoreIndex]:
         """Its indexes."""
@@ -121,6 +133,9 @@ class CoreConnection(Protocol):
 
     async def open_table(self, name: str) -> CoreTable:
         """A table that is there; ValueError where it is not."""
+
+    async def create_table(self, name: str, mode: str, data: pa.RecordBatchReader) -> CoreTable:
+        """A new table with these rows, in one commit. In the mode "create", ValueError where it is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +228,8 @@ def _share_heaps() -> None:
 def _missing(core: ModuleType) -> list[str]:
     """What is used and not there: a change shows here, and not in the middle of a search."""
     wanted = {
-        "Connection": ("open_table",),
-        "Table": ("schema", "query", "stats", "list_indices", "index_stats"),
+        "Connection": ("open_table", "create_table"),
+        "Table": ("schema", "query", "stats", "update", "optimize", "list_indices", "index_stats"),
         "Query": ("where", "limit", "select_columns", "execute", "nearest_to", "nearest_to_text"),
         "VectorQuery": ("where", "limit", "select_columns", "execute", "distance_type"),
         "FTSQuery": ("where", "limit", "select_columns", "execute"),

@@ -46,6 +46,10 @@ LEASE = "journal_lease"
 """There while the journal is compacted: of two who do so at once, one leaves all that it wrote behind."""
 SPENDING = "spending"
 """What was paid, for all spaces."""
+LEASES = "leases"
+"""Who writes: one row for each of `LEASED`."""
+LEASED = (LIVE.chunks, STAGED.chunks)
+"""The pairs of tables, each by the name of its first."""
 
 
 def schema_of(name: str, space: EmbeddingSpace) -> pa.Schema:
@@ -140,6 +144,23 @@ def spending_schema(_: EmbeddingSpace) -> pa.Schema:
             pa.field("tokens", pa.int64()),
             pa.field("highest_ratio", pa.float64()),
             pa.field("cost_usd", pa.float64()),
+        ],
+        metadata=_FORM,
+    )
+
+
+def leases_schema() -> pa.Schema:
+    """One row a pair of tables."""
+    return pa.schema(
+        [
+            pa.field("tables", pa.string()),
+            pa.field("beat", pa.int64()),
+            pa.field("token", pa.string()),
+            pa.field("host", pa.string()),
+            pa.field("pid", pa.int64()),
+            pa.field("process", pa.string()),
+            pa.field("doing", pa.string()),
+            pa.field("since", pa.timestamp("us", tz="UTC")),
         ],
         metadata=_FORM,
     )

@@ -210,7 +210,7 @@ class Tables:
 
     async def _clear_lease(self, name: str) -> None:
         table = await self.find(name)
-        taken = (await table.schema()).metadata.get(TAKEN_KEY) if table else None
+        taken = ((await table.schema()).metadata or {}).get(TAKEN_KEY) if table else None
         if taken and datetime.now(UTC) - datetime.fromisoformat(taken.decode()) > LEASE_ENDS:
             await self.drop(name)
 

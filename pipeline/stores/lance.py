@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -15,9 +15,10 @@ import pyarrow as pa
 from pipeline.errors import StoreUnavailable
 from pipeline.records import DocumentState, Embedded, EmbeddingSpace, Spending, Vectors
 from pipeline.stores import _core, _journal, _predicates, _rows
+from pipeline.stores._lease import Lease, Leases
 from pipeline.stores._place import Place
 from pipeline.stores._reading import LanceTables
-from pipeline.stores._schema import JOURNAL, LEASE, LIVE, SPENDING, STAGED, schema_of
+from pipeline.stores._schema import JOURNAL, LEASE, LIVE, SPENDING, STAGED, Names, schema_of
 from pipeline.stores._shape import check_groups, check_space, check_vectors
 from pipeline.stores._tables import Tables, choose, repeated
 from pipeline.stores._upkeep import KEEP_JOURNAL, KEEP_VERSIONS, is_scattered, is_slow
@@ -52,6 +53,9 @@ class LanceStore(LanceTables):
         journal_bytes: int,
     ) -> None:
         super().__init__(place, connection, LIVE)
+        self._leases = Leases(place, connection)
+        self._lease: Lease | None = None
+        self._rebuild = False
         self._session = session
         self._space = space
         self._journal_bytes = journal_bytes
@@ -91,9 +95,40 @@ class LanceStore(LanceTables):
             session = _core.session(*CACHES)
             connection = await _core.connect(place.uri, options, session)
         store = cls(place, connection, session, space, journal_bytes)
-        live = [await store._pinned(name) for name in LIVE.both]
-        store._names = choose(place, live, space, rebuild=rebuild)
+        store._rebuild = rebuild
+        store._names = await store._chosen()
         return store
+
+    @asynccontextmanager
+    async def lease(
+        self, doing: str, *, wait: float = 0, tell: Callable[[str], None] = log.info
+    ) -> AsyncIterator[None]:
+        """Be the only run that writes these tables until the block ends.
+
+        Args:
+            doing: What for, as others are told: "ingesting handbook".
+            wait: Seconds for which to wait while another run has them. At 0 it is only looked whether that
+                run is alive, which takes up to 20 seconds.
+            tell: Is told what is waited for.
+
+        Raises:
+            StoreBusy: another run has them, and is alive.
+            SpaceMismatch: it has rebuilt them in the meantime.
+            StoreError: as `open`.
+        """
+        while self._lease is None:
+            names = self._names
+            async with self._leases.held(names.chunks, doing, wait=wait, tell=tell) as lease:
+                self._tables.clear()  # whoever had them may have made them anew
+                self._names = await self._chosen()
+                if self._names is names:
+                    self._lease = lease
+                    try:
+                        yield
+                    finally:
+                        self._lease = None
+                    return
+        raise RuntimeError("a store has one lease at a time")
 
     async def space(self) -> EmbeddingSpace:
         """The space that it was opened for: it holds no other."""
@@ -192,6 +227,7 @@ class LanceStore(LanceTables):
             stored = await self._select(self._names.chunks, ["id"], where)
             stale = not set(stored["id"].to_pylist()) <= set(rows["id"].to_pylist())
             chunks = await tables.get(self._names.chunks)
+            await self._still_ours()
             if len(rows):
                 await _merge(chunks, rows, delete=where if stale else None)
             elif stale:
@@ -208,6 +244,7 @@ class LanceStore(LanceTables):
         if not latest:
             return
         tables = await self._to_write()
+        await self._still_ours()
         with self._place.during("store marks"):
             documents = await tables.get(self._names.documents)
             rows = _rows.state_rows(latest, self._space)
@@ -224,6 +261,7 @@ class LanceStore(LanceTables):
             return
         where = _predicates.documents((source, key) for key in keys)
         tables = await self._to_write()
+        await self._still_ours()
         with self._place.during("remove documents"):
             await (await tables.get(self._names.chunks)).delete(where)
             await (await tables.get(self._names.documents)).delete(where)
@@ -252,9 +290,22 @@ class LanceStore(LanceTables):
             StoreError: as `replace`; to publish again completes it.
         """
         if self._names is STAGED:
-            await (await self._to_write()).publish()
+            tables = await self._to_write()
+            async with self._lease.also(LIVE.chunks) if self._lease else nullcontext():
+                await self._still_ours()
+                await tables.publish()
             self._names = LIVE
             self._tables.clear()
+
+    async def _chosen(self) -> Names:
+        """The tables that are to be written, as things stand."""
+        live = [await self._pinned(name) for name in LIVE.both]
+        return choose(self._place, live, self._space, rebuild=self._rebuild)
+
+    async def _still_ours(self) -> None:
+        """Raise if this run had a lease, and another took it over: what it would write is no longer true."""
+        if self._lease:
+            await self._lease.check()
 
     async def _tend_journal(self) -> None:
         """Make room where it is over its size, and compact it where that pays."""
@@ -308,6 +359,7 @@ class LanceStore(LanceTables):
                         session=self._session,
                     )
                 tables = Tables(self._place, database, self._space)
+                await self._still_ours()
                 await tables.ready(self._names)
                 self._tables.clear()  # what was opened to look may have been made anew
                 self._writing = tables

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
+import anyio
 import numpy as np
 
+from pipeline.errors import StoreBusy
 from pipeline.records import (
     Chunk,
     DocumentState,
@@ -22,6 +26,8 @@ from pipeline.records import (
     Vectors,
 )
 from pipeline.stores._shape import check_groups, check_question, check_space, check_vectors
+
+log = logging.getLogger(__name__)
 
 K1, B = 1.2, 0.75
 """BM25's usual constants: how soon repeated words stop to count, and how much long texts are held back."""
@@ -38,6 +44,31 @@ class MemoryStore:
         self._states: dict[tuple[str, str], DocumentState] = {}
         self._journal: dict[str, Vectors] = {}
         self._spending: list[Spending] = []
+        self._lease = anyio.Semaphore(1)  # which, unlike a lock, belongs to no task
+        self._doing = ""
+
+    @asynccontextmanager
+    async def lease(
+        self, doing: str, *, wait: float = 0, tell: Callable[[str], None] = log.info
+    ) -> AsyncIterator[None]:
+        """Be the only one who writes until the block ends.
+
+        Raises:
+            StoreBusy: another is at it for more than `wait` seconds.
+        """
+        try:
+            self._lease.acquire_nowait()
+        except anyio.WouldBlock:
+            tell(f"waiting for another run, which is {self._doing}")
+            with anyio.move_on_after(wait) as waiting:
+                await self._lease.acquire()
+            if waiting.cancelled_caught:
+                raise StoreBusy(f"another run has the store: it is {self._doing}") from None
+        self._doing = doing
+        try:
+            yield
+        finally:
+            self._lease.release()
 
     async def space(self) -> EmbeddingSpace | None:
         """The space of the stored vectors."""

@@ -142,6 +142,16 @@ async def test_a_reader_tells_what_was_spent_as_soon_as_it_is_kept(uri: str) -> 
     assert len(await reader.spending()) == SMALL_FRAGMENTS + 5
 
 
+async def test_a_table_that_bears_the_name_of_the_lease_is_left_alone(uri: str) -> None:
+    store = await LanceStore.open(uri, space=SPACE, journal_bytes=1)
+    await store.journal({"a": codes(1)})
+    database = await lancedb.connect_async(uri)
+    await database.create_table(LEASE, schema=pa.schema([("id", pa.string())]))
+    await store.upkeep()
+    assert LEASE in await tables_in(uri)
+    assert len(await store.vectors(["a"])) == 1
+
+
 async def test_tables_of_somebody_else_are_refused_by_name(uri: str) -> None:
     database = await lancedb.connect_async(uri)
     for name in ("journal", "spending"):

@@ -79,6 +79,8 @@ def test_a_lancedb_of_another_shape_is_refused_by_name(
     class Changed:
         async def open_table(self) -> None: ...
 
+        async def create_table(self) -> None: ...
+
     core = ModuleType(_core.CORE)
     core.Connection = core.Table = core.Query = core.VectorQuery = core.FTSQuery = Changed  # type: ignore[attr-defined]
     missing = _core._missing(core)

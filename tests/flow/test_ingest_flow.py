@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,10 +19,10 @@ import pytest
 from config import build
 from config.load import load_settings
 from config.settings import Settings
-from pipeline.errors import ServiceRefused, SourceRefused, SourceUnavailable
+from pipeline.errors import EmbedError, ServiceRefused, ServiceUnavailable, SourceRefused, SourceUnavailable
 from pipeline.ingest import ingest_source
 from pipeline.prepare import Pipeline
-from pipeline.records import EmbeddingSpace, Filter, ItemRef
+from pipeline.records import EmbeddingSpace, EmbedRequest, Filter, ItemRef
 from pipeline.report import SourceReport
 from tests.fakes import MemorySource, OracleEmbedder
 
@@ -38,6 +39,7 @@ class Watching:
     seen: list[tuple[str, int]] = field(default_factory=list)
     done: list[SourceReport] = field(default_factory=list)
     errors: list[tuple[str, Exception, float | None]] = field(default_factory=list)
+    waited: list[tuple[str, str]] = field(default_factory=list)
 
     def progressed(self, report: SourceReport) -> None:
         self.seen.append((report.source, report.done))
@@ -47,6 +49,9 @@ class Watching:
 
     def failed(self, source: str, error: Exception, *, again_in: float | None) -> None:
         self.errors.append((source, error, again_in))
+
+    def waiting(self, source: str, reason: str) -> None:
+        self.waited.append((source, reason))
 
 
 @pytest.fixture
@@ -361,3 +366,53 @@ async def test_a_rebuild_that_a_budget_stops_is_not_published(handbook: Path) ->
     assert state.is_completed()
     assert "the new tables take over when nothing is left" in state.message
     assert await (await build.open_reader(settings)).space() == live
+
+
+async def test_a_source_that_is_tried_again_reports_what_both_tries_did(
+    handbook: Path, monkeypatch: pytest.MonkeyPatch, watching: Watching
+) -> None:
+    from flows import ingest
+
+    asked: list[EmbedRequest] = []
+
+    def refuse(request: EmbedRequest) -> EmbedError | None:
+        asked.append(request)
+        return ServiceUnavailable("down for a while") if len(asked) == 2 else None
+
+    source = MemorySource(
+        items={f"{n}.md": f"# {n}\n\n{f'Page {n}. ' * 300}" for n in range(12)}, source="wiki"
+    )
+    embedder = OracleEmbedder(space=OTHER, refuse=refuse)
+
+    @asynccontextmanager
+    async def build_pipeline(settings: Settings, *, rebuild: bool = False) -> AsyncIterator[Pipeline]:
+        store = await build.open_store(settings, OTHER, rebuild=rebuild)
+        beside = settings.store.model_copy(update={"uri": f"{settings.store.uri}-beside"})
+        async with build.build_pipeline(settings.model_copy(update={"store": beside})) as pipeline:
+            yield replace(pipeline, embedder=embedder, store=store, concurrency=1)
+
+    monkeypatch.setattr(ingest, "build_pipeline", build_pipeline)
+    monkeypatch.setattr(ingest, "connectors", lambda settings, names: [(source, {})])
+    monkeypatch.setattr(ingest, "one_source", ingest.one_source.with_options(retry_delay_seconds=0))
+    state = await run(handbook, sources=["wiki"])
+    assert state.is_completed()
+    [report] = watching.done
+    assert (report.listed, report.added, report.unchanged, report.owed) == (12, 12, 0, 12)
+    assert report.requests == len(embedder.requests) == 2
+    assert report.tokens == sum(request.tokens for request in embedder.requests)
+
+
+async def test_what_the_pipeline_warns_of_is_told_while_it_works(
+    handbook: Path, flaky: Flaky, watching: Watching
+) -> None:
+    class Warns(Flaky):
+        async def list_items(self) -> AsyncIterator[ItemRef]:
+            logging.getLogger("pipeline.embedders._pace").warning("the service is left alone")
+            async for ref in super().list_items():
+                yield ref
+
+    flaky.__class__ = Warns
+    state = await run(handbook, sources=["wiki"])
+    assert state.is_completed()
+    assert ("wiki", "the service is left alone") in watching.waited
+    assert "20 wiki: the service is left alone" in await logs(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from config.embedding import LocalEmbedding, OpenRouterEmbedding, PerplexityEmbe
 from config.load import load_settings
 from connectors.files import DOCUMENTS
 from pipeline.embedders.openrouter import QWEN_TASK
+from pipeline.errors import SettingsError
 from tests.settings_text import SOURCES, Load, complaints
 
 
@@ -294,3 +296,23 @@ class TestSecrets:
         assert isinstance(settings.embedding, PerplexityEmbedding)
         assert settings.embedding.api_key == SecretStr("hunter2")
         assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("budget", "of_source"), [("budget: {usd: 1}", ""), ("", ", budget: {usd: 1}")], ids=["run", "source"]
+)
+def test_a_budget_in_dollars_needs_a_price(load: Load, budget: str, of_source: str) -> None:
+    settings = f"""
+        embedding:
+          provider: perplexity
+          base_url: http://127.0.0.1:1
+          model: our-own
+          dimensions: 512
+        {budget}
+        sources:
+          notes: {{type: files, path: .{of_source}}}
+        """
+    with pytest.raises(SettingsError, match=r"what our-own costs is not known here"):
+        load(textwrap.dedent(settings))
+    priced = settings.replace("model: our-own", "model: our-own\n          usd_per_million_tokens: 0")
+    assert load(textwrap.dedent(priced)).embedding.provider == "perplexity"
