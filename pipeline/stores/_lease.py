@@ -108,6 +108,11 @@ class Lease:
                 log.warning("a lease could not be renewed: %s", error)
 
 
+SETTLED_AFTER = 0.5
+"""Seconds for which a table that nobody has used yet is left alone: of several runs that make it at the same
+moment, the last may put a free one in the place of one that was taken already."""
+
+
 class Leases:
     """The leases of one database. Without the lancedb package: most runs take one, and owe nothing."""
 
@@ -201,6 +206,8 @@ class Leases:
     async def _take(self, claim: Row, wait: float, tell: Callable[[str], None]) -> None:
         """Take the lease as soon as it is free, or whoever had it is gone or silent for too long."""
         began = anyio.current_time()
+        if not (await self.read(claim.tables)).beat:
+            await anyio.sleep(SETTLED_AFTER)
         seen, seen_at, alive, told = await self.read(claim.tables), began, False, ""
         while True:
             now = anyio.current_time()
