@@ -86,13 +86,16 @@ async def open_reader(settings: Settings) -> Reader:
     return await LanceReader.open(settings.store.uri, store_options(settings))
 
 
-async def open_store(settings: Settings, space: EmbeddingSpace, *, rebuild: bool = False) -> Store:
+async def open_store(
+    settings: Settings, space: EmbeddingSpace, *, rebuild: bool = False, generation: int | None = None
+) -> Store:
     """The store for vectors of one space; what is not there yet is made.
 
     Args:
         settings: Say where it is.
         space: Of the vectors that will be written.
         rebuild: Write beside the live tables, to take their place when it is published.
+        generation: For a rebuild in several steps: what `Store.stage` gave for the first of them.
 
     Raises:
         SpaceMismatch: it holds vectors of another space, and is not to be rebuilt.
@@ -105,19 +108,25 @@ async def open_store(settings: Settings, space: EmbeddingSpace, *, rebuild: bool
         store_options(settings),
         space=space,
         rebuild=rebuild,
+        generation=generation,
         journal_bytes=settings.store.journal if _is_paid(settings) else 0,
     )
 
 
 @asynccontextmanager
 async def build_pipeline(
-    settings: Settings, *, rebuild: bool = False, store: Callable[[EmbeddingSpace], Store] | None = None
+    settings: Settings,
+    *,
+    rebuild: bool = False,
+    generation: int | None = None,
+    store: Callable[[EmbeddingSpace], Store] | None = None,
 ) -> AsyncIterator[Pipeline]:
     """All that an ingest is made of, closed at the end.
 
     Args:
         settings: Say what it is made of.
         rebuild: As `open_store`.
+        generation: As `open_store`.
         store: Makes another store, in place of the settings' own.
 
     Raises:
@@ -137,7 +146,7 @@ async def build_pipeline(
             embedder=embedder,
             store=store(embedder.space)
             if store
-            else await open_store(settings, embedder.space, rebuild=rebuild),
+            else await open_store(settings, embedder.space, rebuild=rebuild, generation=generation),
             grouping=settings.embedding.grouping,
             concurrency=settings.embedding.concurrency,
             journal=_is_paid(settings),

@@ -19,11 +19,13 @@ from prefect.states import Completed, Failed
 
 from config.build import build_pipeline, connectors, patience, removal_guard
 from config.load import load_settings
+from config.settings import Settings
 from flows import plan_file
 from flows.budgets import Budgets, budgets
 from flows.progress import watcher
 from flows.secrets import know_blocks
 from flows.summary import counts, number
+from flows.switching import check_switch
 from flows.telling import busy_skips, telling
 from pipeline.errors import DocweaveError, Recovery, SettingsError
 from pipeline.ingest import ingest_source
@@ -118,39 +120,60 @@ async def ingest(
             named, or in all that it is about. What has moved since is reported and not touched.
     """
     try:
-        names = source_names(config, sources, rebuild=rebuild)
-        settings = load_settings(Path(config))
-        budgets.set(Budgets.of(settings))
-        if plan:
-            names = plan_file.chosen(Path(plan), sources or [], settings, rebuild=rebuild)
-            await plan_file.check_settings(Path(plan), names, settings)
+        names = await _begun(config, sources, rebuild=rebuild, plan=plan)
+        generation = await stage(config) if rebuild else None
+        ended, failed = await _each(config, names, generation, approve_removals, plan)
+        message = _stopped(ended, rebuild=rebuild) or f"{number(len(names), 'source')} ingested"
+        if failed:
+            message = f"{len(failed)} of {number(len(names), 'source')} failed: {'; '.join(failed)}"
+        elif generation is not None and not _stopped(ended, rebuild=rebuild):
+            await publish(config, generation, approve_removals)
     except DocweaveError as error:
-        return Failed(message=f"{type(error).__name__}: {error}")
-    failed: dict[str, Exception] = {}
-    left = skipped = moved = 0
+        return Failed(message=_said(error))
+    return Failed(message=message) if failed else Completed(message=message)
+
+
+async def _begun(config: str, sources: list[str] | None, *, rebuild: bool, plan: str | None) -> list[str]:
+    """The sources that the run is about, all that can be wrong with its parameters having been looked at."""
+    names = source_names(config, sources, rebuild=rebuild)
+    settings = load_settings(Path(config))
+    budgets.set(Budgets.of(settings))
+    if plan:
+        names = plan_file.chosen(Path(plan), sources or [], settings, rebuild=rebuild)
+        await plan_file.check_settings(Path(plan), names, settings)
+    return names
+
+
+async def _each(
+    config: str, names: list[str], generation: int | None, approve_removals: int | None, plan: str | None
+) -> tuple[list[dict[str, JsonValue]], list[str]]:
+    """What became of the sources that ended, and why the others failed."""
+    ended: list[dict[str, JsonValue]] = []
+    failed: list[str] = []
     for name in names:
         try:
-            ended = await one_source(config, name, rebuild, approve_removals, plan)
-            left += int(cast("int", ended["left"]))
-            skipped += ended["skipped"] is not None
-            moved += bool(ended["moved"])
+            ended.append(await one_source(config, name, generation, approve_removals, plan))
         except Exception as error:  # noqa: BLE001 - whatever it is, it does not stop the other sources
-            failed[name] = error
-    if failed:
-        reasons = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in failed.items())
-        return Failed(message=f"{len(failed)} of {number(len(names), 'source')} failed: {reasons}")
+            failed.append(f"{name}: {_said(error)}")
+    return ended, failed
+
+
+def _stopped(ended: list[dict[str, JsonValue]], *, rebuild: bool) -> str:
+    """What kept sources from being brought up to date, that is no failure; empty where nothing did."""
+    left = sum(cast("int", one["left"]) for one in ended)
     if left:
         when = "; the new tables take over when nothing is left" if rebuild else ""
-        message = f"a budget was reached: {number(left, 'document')} left for the next run{when}"
-        return Completed(message=message)
-    if skipped:
-        return Completed(message=f"{number(skipped, 'source')} skipped: another run is at it")
-    if moved:
+        return f"a budget was reached: {number(left, 'document')} left for the next run{when}"
+    if skipped := sum(one["skipped"] is not None for one in ended):
+        return f"{number(skipped, 'source')} skipped: another run is at it"
+    if moved := sum(bool(one["moved"]) for one in ended):
         when = "; the new tables take over after a rebuild of the rest" if rebuild else ""
-        return Completed(message=f"{number(moved, 'source')} moved since the plan{when}")
-    if rebuild:
-        await publish(config)
-    return Completed(message=f"{number(len(names), 'source')} ingested")
+        return f"{number(moved, 'source')} moved since the plan{when}"
+    return ""
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 @task(
@@ -165,11 +188,11 @@ async def ingest(
 async def one_source(
     config: str,
     source: str,
-    rebuild: bool,  # noqa: FBT001 - as the flow's
+    generation: int | None,
     approve_removals: int | None = None,
     plan: str | None = None,
 ) -> dict[str, JsonValue]:
-    """Ingest one source.
+    """Ingest one source, into the live tables or the generation of a rebuild.
 
     Returns:
         Its report as plain values, with the first failures only.
@@ -184,7 +207,7 @@ async def one_source(
             settings = load_settings(Path(config))
             [(connector, metadata)] = connectors(settings, [source])
             async with (
-                build_pipeline(settings, rebuild=rebuild) as pipeline,
+                build_pipeline(settings, rebuild=generation is not None, generation=generation) as pipeline,
                 busy_skips(settings, teller),
                 pipeline.store.lease(_doing(source), wait=patience(settings), tell=teller.waiting),
             ):
@@ -207,6 +230,32 @@ async def one_source(
 
 
 @task(
+    name="stage",
+    task_run_name="stage",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_condition_fn=may_pass,
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+async def stage(config: str) -> int:
+    """Make the tables of a rebuild beside the live ones, or find those of one that was stopped.
+
+    Returns:
+        The number of their generation.
+
+    Raises:
+        StoreError: they cannot be made.
+    """
+    settings, logger = load_settings(Path(config)), get_run_logger()
+    async with (
+        build_pipeline(settings, rebuild=True) as pipeline,
+        pipeline.store.lease(_doing("a rebuild"), wait=_patience(settings), tell=logger.info),
+    ):
+        return await pipeline.store.stage()
+
+
+@task(
     name="publish",
     task_run_name="publish",
     retries=RETRIES,
@@ -215,20 +264,26 @@ async def one_source(
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-async def publish(config: str) -> None:
+async def publish(config: str, generation: int, approve_removals: int | None = None) -> None:
     """Let the tables that were built anew take the place of the live ones.
 
     Raises:
         StoreError: they could not; the live ones are as they were.
+        RemovalsWithheld: they hold less of what is live than may be lost unasked.
     """
     settings, logger = load_settings(Path(config)), get_run_logger()
-    seconds = settings.store.wait_minutes * 60  # to skip this would be to throw the rebuild away
     async with (
-        build_pipeline(settings, rebuild=True) as pipeline,
-        pipeline.store.lease(_doing("a rebuild's end"), wait=seconds, tell=logger.info),
+        build_pipeline(settings, rebuild=True, generation=generation) as pipeline,
+        pipeline.store.lease(_doing("a rebuild's end"), wait=_patience(settings), tell=logger.info),
     ):
+        check_switch(settings, await pipeline.store.lost(), approved=approve_removals)
         await pipeline.store.publish()
-    logger.info("the new tables are live")
+    logger.info("the new tables are live; `docweave rollback` goes back to those before")
+
+
+def _patience(settings: Settings) -> float:
+    """Seconds; also where runs are to skip what is busy: to skip this would be to throw the rebuild away."""
+    return settings.store.wait_minutes * 60
 
 
 def _doing(what: str) -> str:

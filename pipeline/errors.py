@@ -19,6 +19,7 @@ The class says where it went wrong, `recovery` what to do about it:
         StoreRefused       ABORT   no permission, no space left, tables of another version
         StoreBusy          ABORT   another run writes the tables, for longer than is waited
         SpaceMismatch      ABORT   the table holds vectors of another embedding space
+        RemovalsWithheld   ABORT   a rebuild lacks documents, and nobody said that they may go
 
 A message says where, which limit or value, and what would have been valid; never a body, a header or a key.
 """
@@ -137,3 +138,7 @@ class StoreBusy(StoreError):
 
 class SpaceMismatch(StoreError):
     """The table holds vectors of another embedding space."""
+
+
+class RemovalsWithheld(StoreError):
+    """The tables of a rebuild lack more of the live documents than may be lost unasked."""

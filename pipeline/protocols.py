@@ -16,6 +16,7 @@ from pipeline.records import (
     EmbedReply,
     EmbedRequest,
     Filter,
+    Generation,
     Hit,
     ItemRef,
     RawDocument,
@@ -111,6 +112,9 @@ class Embedder(Protocol):
 class Reader(Protocol):
     """The query side of a store. Sees what the last commit wrote."""
 
+    async def snapshot(self) -> Reader:
+        """The chunks as they are now: all that one question asks, it asks of the same rows."""
+
     async def space(self) -> EmbeddingSpace | None:
         """The space of the stored vectors; None while nothing has been stored."""
 
@@ -125,6 +129,9 @@ class Reader(Protocol):
 
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first."""
+
+    async def generations(self) -> Sequence[Generation]:
+        """The generations that have their tables, the live one first."""
 
 
 class Store(Reader, Protocol):
@@ -177,6 +184,12 @@ class Store(Reader, Protocol):
 
     async def upkeep(self) -> None:
         """After a run that wrote: compact, and extend the indexes."""
+
+    async def stage(self) -> int:
+        """Make the tables that this store writes, so that others can join in; gives their generation."""
+
+    async def lost(self) -> Mapping[str, tuple[int, int]]:
+        """Of each live source: how many documents `publish` would lose, and how many there are."""
 
     async def publish(self) -> None:
         """Where this store was opened to rebuild beside the live tables: make it the live one."""

@@ -49,6 +49,7 @@ async def search(reader: Reader, embedder: Embedder | None, question: Question) 
         EmbedError: the question could not be embedded.
     """
     text, limit, where = question.text, question.limit, question.where
+    reader = await reader.snapshot()
     stored = await reader.space()
     if stored is None:
         raise StoreRefused("there is nothing to search yet: run `docweave ingest` first")

@@ -301,6 +301,21 @@ class Spending:
     cost_usd: float
 
 
+Role: TypeAlias = Literal["live", "staged", "previous"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A pair of tables that is searched, or built beside these, or kept to go back to."""
+
+    role: Role
+    number: int
+    space: EmbeddingSpace
+    documents: int
+    since: datetime | None
+    """When it took its role; None if it always had it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which chunks a search may see. Everything named must hold."""

@@ -109,6 +109,12 @@ class CoreTable(Protocol):
     async def schema(self) -> pa.Schema:
         """Its columns, and the metadata that is pinned to them."""
 
+    async def version(self) -> int:
+        """Of the newest commit that it sees."""
+
+    async def checkout(self, version: int) -> None:
+        """See this version from now on, and no later one."""
+
     def query(self) -> CorePlainQuery:
         """A new query of all rows."""
 
@@ -229,7 +235,10 @@ def _missing(core: ModuleType) -> list[str]:
     """What is used and not there: a change shows here, and not in the middle of a search."""
     wanted = {
         "Connection": ("open_table", "create_table"),
-        "Table": ("schema", "query", "stats", "update", "optimize", "list_indices", "index_stats"),
+        "Table": (
+            *("schema", "version", "checkout", "query", "stats"),
+            *("update", "optimize", "list_indices", "index_stats"),
+        ),
         "Query": ("where", "limit", "select_columns", "execute", "nearest_to", "nearest_to_text"),
         "VectorQuery": ("where", "limit", "select_columns", "execute", "distance_type"),
         "FTSQuery": ("where", "limit", "select_columns", "execute"),

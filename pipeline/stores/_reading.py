@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import pyarrow as pa
 
 from pipeline.errors import StoreRefused
-from pipeline.records import EmbeddingSpace, Filter, Hit, Spending, Vector
+from pipeline.records import EmbeddingSpace, Filter, Generation, Hit, Role, Spending, Vector
 from pipeline.stores import _core, _predicates, _rows
+from pipeline.stores._generations import Generations, Standing
 from pipeline.stores._place import Place
 from pipeline.stores._schema import SPENDING, TEXT_COLUMNS, Names, check_form, pinned_space, stored_type
 from pipeline.stores._shape import check_question
@@ -17,11 +19,21 @@ from pipeline.stores._shape import check_question
 class LanceTables:
     """Reads two tables, by name, and what stands beside them. Every call sees what the last commit wrote."""
 
+    _pinned_to_now = False
+
     def __init__(self, place: Place, connection: _core.CoreConnection, names: Names) -> None:
         self._place = place
         self._connection = connection
         self._names = names
         self._tables: dict[str, _core.CoreTable] = {}
+
+    async def snapshot(self) -> LanceTables:
+        """The chunks as they are now: what is written later is not seen by it.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        return await Snapshot(self._place, self._connection, self._names).taken()
 
     async def space(self) -> EmbeddingSpace | None:
         """The space that is pinned to the stored vectors; None while there is no table.
@@ -86,6 +98,17 @@ class LanceTables:
             for row in sorted(grouped.to_pylist(), key=lambda row: row["source"])
         }
 
+    async def keys(self, source: str) -> set[str]:
+        """Of every stored document of the source.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        if await self._table(self._names.documents) is None:
+            return set()
+        where = _predicates.among("source", [source])
+        return set((await self._select(self._names.documents, ["key"], where))["key"].to_pylist())
+
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first.
 
@@ -96,6 +119,35 @@ class LanceTables:
             return []
         rows = await self._select(SPENDING, _rows.SPENDING_COLUMNS)
         return [Spending(**row) for row in rows.sort_by("at").to_pylist()]
+
+    async def generations(self) -> Sequence[Generation]:
+        """The generations that have their tables, the live one first.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        standing = await Generations(self._place, self._connection).read()
+        numbers: dict[Role, int | None] = {
+            "live": standing.live,
+            "staged": standing.staged,
+            "previous": standing.previous,
+        }
+        found = [await self._described(role, n, standing) for role, n in numbers.items() if n is not None]
+        return [generation for generation in found if generation]
+
+    async def _described(self, role: Role, number: int, standing: Standing) -> Generation | None:
+        """One of them; None where it has no tables yet."""
+        tables = LanceTables(self._place, self._connection, Names(number))
+        space = await tables.space()
+        if space is None:
+            return None
+        return Generation(
+            role=role,
+            number=number,
+            space=space,
+            documents=sum(documents for documents, _ in (await tables.counts()).values()),
+            since=standing.switched_at if role != "staged" else None,
+        )
 
     async def _pinned(self, name: str) -> EmbeddingSpace | None:
         table = await self._table(name)
@@ -130,12 +182,26 @@ class LanceTables:
         if name not in self._tables:
             with self._place.during(f"open the table {name}"):
                 try:
-                    self._tables[name] = await self._connection.open_table(name)
+                    table = await self._connection.open_table(name)
+                    if self._pinned_to_now:
+                        await table.checkout(await table.version())
+                    self._tables[name] = table
                 except ValueError as error:
                     if "was not found" not in str(error):
                         raise
                     return None
         return self._tables[name]
+
+
+class Snapshot(LanceTables):
+    """The tables as they were when each was first looked at: the chunks at once, others as they are read."""
+
+    _pinned_to_now = True
+
+    async def taken(self) -> Self:
+        """This, with the chunks as they are now."""
+        await self._table(self._names.chunks)
+        return self
 
 
 async def _ranked(query: _core.CoreQuery, limit: int, where: Filter, rank: str) -> pa.Table:

@@ -24,10 +24,19 @@ TEXT_COLUMNS = ("text", "headings")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Which two tables are meant."""
+    """The two tables of a generation: the first has plain names, which most databases never leave."""
 
-    chunks: str
-    documents: str
+    generation: int = 0
+
+    @property
+    def chunks(self) -> str:
+        """A row a passage."""
+        return f"chunks_{self.generation}" if self.generation else "chunks"
+
+    @property
+    def documents(self) -> str:
+        """A row a document."""
+        return f"documents_{self.generation}" if self.generation else "documents"
 
     @property
     def both(self) -> tuple[str, str]:
@@ -35,11 +44,8 @@ class Names:
         return self.chunks, self.documents
 
 
-LIVE = Names("chunks", "documents")
-STAGED = Names("chunks_next", "documents_next")
-"""Where a rebuild is written until it is published."""
-
-
+LIVE = "live"
+"""Which generation is searched; one row."""
 JOURNAL = "journal"
 """Vectors of all spaces, by group key."""
 LEASE = "journal_lease"
@@ -48,13 +54,13 @@ SPENDING = "spending"
 """What was paid, for all spaces."""
 LEASES = "leases"
 """Who writes: one row for each of `LEASED`."""
-LEASED = (LIVE.chunks, STAGED.chunks)
-"""The pairs of tables, each by the name of its first."""
+LEASED = ("live", "staged")
+"""The pairs of tables that may be written at the same time."""
 
 
 def schema_of(name: str, space: EmbeddingSpace) -> pa.Schema:
     """Of any of the tables, by its name."""
-    return _SCHEMAS[name](space)
+    return _SCHEMAS[name.partition("_")[0]](space)
 
 
 def stored_type(space: EmbeddingSpace) -> pa.DataType:
@@ -166,6 +172,21 @@ def leases_schema() -> pa.Schema:
     )
 
 
+def live_schema() -> pa.Schema:
+    """One row a database."""
+    return pa.schema(
+        [
+            pa.field("beat", pa.int64()),
+            pa.field("last", pa.int64()),
+            pa.field("live", pa.int64()),
+            pa.field("previous", pa.int64()),
+            pa.field("staged", pa.int64()),
+            pa.field("switched_at", pa.timestamp("us", tz="UTC")),
+        ],
+        metadata=_FORM,
+    )
+
+
 def pinned_space(schema: pa.Schema, table: str) -> EmbeddingSpace:
     """The space of a table's vectors.
 
@@ -208,10 +229,8 @@ def _pinned(space: EmbeddingSpace) -> dict[bytes, bytes]:
 
 _FORM = {VERSION_KEY: str(VERSION).encode()}
 _SCHEMAS: dict[str, Callable[[EmbeddingSpace], pa.Schema]] = {
-    LIVE.chunks: chunks_schema,
-    STAGED.chunks: chunks_schema,
-    LIVE.documents: documents_schema,
-    STAGED.documents: documents_schema,
+    "chunks": chunks_schema,
+    "documents": documents_schema,
     JOURNAL: journal_schema,
     SPENDING: spending_schema,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,16 +14,9 @@ import pyarrow as pa
 
 from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavailable
 from pipeline.records import EmbeddingSpace
+from pipeline.stores._generations import Standing
 from pipeline.stores._place import Place
-from pipeline.stores._schema import (
-    LIVE,
-    STAGED,
-    TEXT_COLUMNS,
-    Names,
-    check_form,
-    pinned_space,
-    schema_of,
-)
+from pipeline.stores._schema import TEXT_COLUMNS, Names, check_form, pinned_space, schema_of
 
 if TYPE_CHECKING:
     from lancedb import AsyncConnection, AsyncTable
@@ -48,33 +41,6 @@ async def repeated(attempt: Callable[[], Awaitable[Outcome]]) -> Outcome:
     return await attempt()
 
 
-def choose(
-    place: Place, live: Sequence[EmbeddingSpace | None], space: EmbeddingSpace, *, rebuild: bool
-) -> Names:
-    """The tables that a store of this space reads and writes. `live` is what the live ones are pinned to.
-
-    Raises:
-        SpaceMismatch: the live tables hold another space, and are not to be rebuilt.
-        StoreRefused: a switch was stopped half-way.
-    """
-    chunks, documents = live
-    if {chunks, documents} <= {space, None}:
-        return LIVE
-    if rebuild:
-        return STAGED
-    if chunks and documents and chunks != documents:
-        raise StoreRefused(
-            f"{place}: a rebuild was stopped while it took the live tables' place: "
-            f"{LIVE.chunks} holds {chunks}, and {LIVE.documents} still tells of {documents}. "
-            "Run `docweave ingest --rebuild` to complete it: nothing is paid for again"
-        )
-    raise SpaceMismatch(
-        f"{place} holds vectors of {chunks or documents}, and the settings ask for {space}; "
-        "these cannot be compared. Go back to the model that the tables were made with, choose another "
-        "store.uri, or build the tables anew with `docweave ingest --rebuild`"
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Tables:
     """The tables of one database, for writing."""
@@ -82,21 +48,6 @@ class Tables:
     place: Place
     database: AsyncConnection
     space: EmbeddingSpace
-
-    async def ready(self, names: Names) -> None:
-        """Make the tables that are to be written where they are not there, and clear away what is in the way.
-
-        What a rebuild left behind when it was stopped after its switch goes; staged tables of yet another
-        space do too.
-        """
-        if names is LIVE:
-            if [await self.pinned(name) for name in LIVE.both] == [self.space, self.space]:
-                await self._drop_published()
-        else:
-            for name in STAGED.both:
-                if await self.pinned(name) not in (self.space, None):
-                    await self.drop(name)
-        await self.make(names)
 
     async def pinned(self, name: str) -> EmbeddingSpace | None:
         """The space of a table's vectors; None where there is no such table."""
@@ -176,16 +127,17 @@ class Tables:
                     raise
                 await asyncio.sleep(0.05 * (attempt + 1))
 
-    async def publish(self) -> None:
-        """Make the staged tables the live ones: one commit each, then drop them.
-
-        A crash in between leaves them whole: to publish again completes it.
-        """
-        for live, staged in zip(LIVE.both, STAGED.both, strict=True):
-            await self._overwrite(live, await self.get(staged))
-            if live == LIVE.chunks:
-                await self.index_text(live)
-        await self._drop_published()
+    async def clear(self, standing: Standing) -> None:
+        """Drop the tables of generations that are none any more: states first, so that none lacks rows."""
+        there: list[str] = []
+        page, more = None, True
+        while more:
+            with self.place.during("list the tables"):
+                listed = await self.database.list_tables(page_token=page)
+            there += listed.tables
+            page, more = listed.page_token, bool(listed.page_token)
+        for name in sorted(standing.left_over(there), reverse=True):
+            await self.drop(name)
 
     @asynccontextmanager
     async def lease(self, name: str) -> AsyncIterator[bool]:
@@ -224,12 +176,6 @@ class Tables:
             schema = await table.schema()
         return pinned_space(schema, f"{self.place}/{table.name}")
 
-    async def _drop_published(self) -> None:
-        """Drop staged tables that have become the live ones: states first, so that none lacks its rows."""
-        for name in (STAGED.documents, STAGED.chunks):
-            if await self.pinned(name) == self.space:
-                await self.drop(name)
-
     async def _make(self, name: str, schema: pa.Schema) -> None:
         for attempt in range(ATTEMPTS):
             if await self.find(name) is not None:
@@ -241,25 +187,3 @@ class Tables:
                 if attempt == ATTEMPTS - 1:
                     raise
                 await asyncio.sleep(0.05 * (attempt + 1))
-
-    async def _overwrite(self, name: str, staged: AsyncTable) -> None:
-        """One commit that puts the staged rows in the place of the live ones; old versions stay readable."""
-        with self.place.during(f"publish {name}"):
-            schema = await staged.schema()
-            stream = await staged.query().to_batches()
-            rows = pa.RecordBatchReader.from_batches(
-                stream.schema.with_metadata(schema.metadata), _pulled(stream, asyncio.get_running_loop())
-            )
-            await self.database.create_table(name, data=rows, mode="overwrite")
-
-
-def _pulled(
-    stream: AsyncIterator[pa.RecordBatch], loop: asyncio.AbstractEventLoop
-) -> Iterator[pa.RecordBatch]:
-    """The batches of a stream, for the core's own thread to iterate while the loop goes on."""
-
-    async def following() -> pa.RecordBatch | None:
-        return await anext(stream, None)
-
-    while (batch := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
-        yield batch

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import pyarrow as pa
 
-from pipeline.errors import StoreUnavailable
+from pipeline.errors import SpaceMismatch, StoreRefused, StoreUnavailable
 from pipeline.records import DocumentState, Embedded, EmbeddingSpace, Spending, Vectors
 from pipeline.stores import _core, _journal, _predicates, _rows
+from pipeline.stores._generations import Generations, Standing
 from pipeline.stores._lease import Lease, Leases
 from pipeline.stores._place import Place
 from pipeline.stores._reading import LanceTables
-from pipeline.stores._schema import JOURNAL, LEASE, LIVE, SPENDING, STAGED, Names, schema_of
+from pipeline.stores._schema import JOURNAL, LEASE, SPENDING, Names, schema_of
 from pipeline.stores._shape import check_groups, check_space, check_vectors
-from pipeline.stores._tables import Tables, choose, repeated
+from pipeline.stores._tables import Tables, repeated
 from pipeline.stores._upkeep import KEEP_JOURNAL, KEEP_VERSIONS, is_scattered, is_slow
 
 if TYPE_CHECKING:
@@ -52,10 +53,14 @@ class LanceStore(LanceTables):
         space: EmbeddingSpace,
         journal_bytes: int,
     ) -> None:
-        super().__init__(place, connection, LIVE)
+        super().__init__(place, connection, Names())
+        self._generations = Generations(place, connection)
         self._leases = Leases(place, connection)
         self._lease: Lease | None = None
         self._rebuild = False
+        self._generation: int | None = None
+        self._staged = False
+        self._reused: Names | None = None
         self._session = session
         self._space = space
         self._journal_bytes = journal_bytes
@@ -64,13 +69,14 @@ class LanceStore(LanceTables):
         self._turn = anyio.Lock()
 
     @classmethod
-    async def open(
+    async def open(  # noqa: PLR0913 - two that every store has, and its settings by name
         cls,
         uri: str,
         options: Mapping[str, str] = {},
         *,
         space: EmbeddingSpace,
         rebuild: bool = False,
+        generation: int | None = None,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> Self:
         """The store at `uri`; tables that are not there are made by the first write.
@@ -79,8 +85,10 @@ class LanceStore(LanceTables):
             uri: A folder, or an object store's address.
             options: What opens the object store, as LanceDB names it.
             space: Of the vectors that will be written.
-            rebuild: Where the tables hold another space, write beside them until `publish`; what an earlier
-                rebuild left there is taken up again.
+            rebuild: Write beside the live tables until `publish`; what an earlier rebuild to this space left
+                there is taken up again. Where nothing is live yet, write to the live tables.
+            generation: For a rebuild in several steps: what `stage` gave for the first of them. If it has
+                been published since, the live tables are written.
             journal_bytes: The most that the journal keeps; the oldest goes first. At 0 it is left alone, and
                 nothing is looked up there.
 
@@ -95,8 +103,8 @@ class LanceStore(LanceTables):
             session = _core.session(*CACHES)
             connection = await _core.connect(place.uri, options, session)
         store = cls(place, connection, session, space, journal_bytes)
-        store._rebuild = rebuild
-        store._names = await store._chosen()
+        store._rebuild, store._generation = rebuild, generation
+        await store._choose()
         return store
 
     @asynccontextmanager
@@ -117,11 +125,12 @@ class LanceStore(LanceTables):
             StoreError: as `open`.
         """
         while self._lease is None:
-            names = self._names
-            async with self._leases.held(names.chunks, doing, wait=wait, tell=tell) as lease:
-                self._tables.clear()  # whoever had them may have made them anew
-                self._names = await self._chosen()
-                if self._names is names:
+            staged = self._staged
+            async with self._leases.held(
+                "staged" if staged else "live", doing, wait=wait, tell=tell
+            ) as lease:
+                await self._choose()  # whoever had them may have switched
+                if self._staged == staged:
                     self._lease = lease
                     try:
                         yield
@@ -173,8 +182,10 @@ class LanceStore(LanceTables):
         found: dict[str, Vectors] = {}
         for some in _predicates.in_turns(group_keys):
             where = _predicates.among("group_key", some)
-            rows = await self._held(self._names.chunks, _rows.VECTOR_COLUMNS, where)
-            found |= _rows.vectors(rows, self._space)
+            for names in (self._reused, self._names):
+                if names:
+                    rows = await self._held(names.chunks, _rows.VECTOR_COLUMNS, where)
+                    found |= _rows.vectors(rows, self._space)
             missing = [key for key in some if key not in found]
             if missing and self._journal_bytes:
                 found |= await repeated(partial(self._journalled, missing))
@@ -283,29 +294,93 @@ class LanceStore(LanceTables):
                         await slow.optimize(cleanup_older_than=KEEP_VERSIONS)
         await self._tend_journal()
 
+    async def stage(self) -> int:
+        """Make the tables that this store writes, so that others can join in.
+
+        Returns:
+            The number of their generation, for `open`.
+
+        Raises:
+            StoreError: as `replace`.
+        """
+        await self._to_write()
+        return self._names.generation
+
+    async def lost(self) -> Mapping[str, tuple[int, int]]:
+        """Of each live source: how many documents the staged tables lack, and how many it has.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        live = LanceTables(self._place, self._connection, await self._generations.names())
+        lost: dict[str, tuple[int, int]] = {}
+        for source, (documents, _) in (await live.counts()).items():
+            there = await live.keys(source)
+            lost[source] = (len(there - await self.keys(source)) if self._staged else 0, documents)
+        return lost
+
     async def publish(self) -> None:
-        """Make the tables that were built beside the live ones the live ones. Others: nothing to do.
+        """Make the tables that were built beside the live ones the live ones: one commit.
+
+        What was live is kept, to go back to, until the next rebuild is published. Where nothing was built
+        beside, or it is live already, there is nothing to do.
 
         Raises:
             StoreError: as `replace`; to publish again completes it.
         """
-        if self._names is STAGED:
-            tables = await self._to_write()
-            async with self._lease.also(LIVE.chunks) if self._lease else nullcontext():
-                await self._still_ours()
-                await tables.publish()
-            self._names = LIVE
-            self._tables.clear()
+        if not self._staged:
+            return
+        tables = await self._to_write()
+        async with self._lease.also("live") if self._lease else nullcontext():
+            await self._still_ours()
+            await self._generations.switch(self._names.generation)
+            self._staged, self._reused = False, None
+            await tables.clear(await self._generations.read())
 
-    async def _chosen(self) -> Names:
-        """The tables that are to be written, as things stand."""
-        live = [await self._pinned(name) for name in LIVE.both]
-        return choose(self._place, live, self._space, rebuild=self._rebuild)
+    async def _choose(self) -> None:
+        """Set the tables that are to be read and written, as things stand.
+
+        Raises:
+            SpaceMismatch: the live ones hold another space, and are not to be rebuilt.
+            StoreRefused: the generation that was asked for is neither live nor staged any more.
+        """
+        standing = await self._generations.read()
+        live = Names(standing.live)
+        held = {await self._pinned(name) for name in live.both} - {None}
+        rebuild = self._rebuild and bool(held) and self._generation != standing.live
+        if held - {self._space} and not rebuild:
+            raise SpaceMismatch(
+                f"{self._place} holds vectors of {held.pop()}, and the settings ask for {self._space}; "
+                "these cannot be compared. Go back to the model that the tables were made with, choose "
+                "another store.uri, or build the tables anew with `docweave ingest --rebuild`"
+            )
+        self._names, self._staged, self._reused = live, rebuild, None
+        if rebuild:
+            self._names = await self._beside_live(standing)
+            self._reused = live if held == {self._space} else None
+        self._tables.clear()
+        self._writing = None
+
+    async def _beside_live(self, standing: Standing) -> Names:
+        """The tables of the rebuild that is under way, if it is to this space, or of a new one."""
+        if self._generation not in (None, standing.staged):
+            raise StoreRefused(f"{self._place}: another rebuild has taken this one's place")
+        if standing.staged is not None:
+            names = Names(standing.staged)
+            if {await self._pinned(name) for name in names.both} <= {self._space, None}:
+                return names
+        return Names(standing.last + 1)
 
     async def _still_ours(self) -> None:
-        """Raise if this run had a lease, and another took it over: what it would write is no longer true."""
+        """Raise if what this run would write is no longer true.
+
+        Because it had a lease that another took over, or because its tables are neither live nor staged.
+        """
         if self._lease:
             await self._lease.check()
+        standing = await self._generations.read()
+        if self._names.generation != (standing.staged if self._staged else standing.live):
+            raise StoreUnavailable(f"{self._place}: the tables were rebuilt by somebody else while this ran")
 
     async def _tend_journal(self) -> None:
         """Make room where it is over its size, and compact it where that pays."""
@@ -359,8 +434,12 @@ class LanceStore(LanceTables):
                         session=self._session,
                     )
                 tables = Tables(self._place, database, self._space)
-                await self._still_ours()
-                await tables.ready(self._names)
+                if self._lease:
+                    await self._lease.check()
+                if self._staged:
+                    await self._generations.stage(self._names.generation)
+                    await tables.clear(await self._generations.read())
+                await tables.make(self._names)
                 self._tables.clear()  # what was opened to look may have been made anew
                 self._writing = tables
         return self._writing

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
+from pipeline.records import EmbeddingSpace, Filter, Generation, Hit, Spending, Vector
 from pipeline.stores import _core
+from pipeline.stores._generations import Generations
 from pipeline.stores._place import Place
-from pipeline.stores._reading import LanceTables
-from pipeline.stores._schema import LIVE
+from pipeline.stores._reading import LanceTables, Snapshot
 
 
-class LanceReader(LanceTables):
-    """Searches the live tables at one address. Does not import the lancedb package."""
+class LanceReader:
+    """Searches the live tables at one address, whichever these are at each call.
+
+    Does not import the lancedb package.
+    """
+
+    def __init__(self, place: Place, connection: _core.CoreConnection) -> None:
+        self._place = place
+        self._connection = connection
+        self._generations = Generations(place, connection)
 
     @classmethod
     async def open(cls, uri: str, options: Mapping[str, str] = {}) -> Self:
@@ -26,4 +35,37 @@ class LanceReader(LanceTables):
         """
         place = Place.at(uri, options)
         with place.during("open the database"):
-            return cls(place, await _core.connect(place.uri, options), LIVE)
+            return cls(place, await _core.connect(place.uri, options))
+
+    async def snapshot(self) -> LanceTables:
+        """The live tables as they are now: all that one question asks, it asks of the same rows.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        names = await self._generations.names()
+        return await Snapshot(self._place, self._connection, names).taken()
+
+    async def space(self) -> EmbeddingSpace | None:
+        """As `LanceTables.space`."""
+        return await (await self.snapshot()).space()
+
+    async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
+        """As `LanceTables.nearest`."""
+        return await (await self.snapshot()).nearest(vector, limit=limit, where=where)
+
+    async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
+        """As `LanceTables.matching`."""
+        return await (await self.snapshot()).matching(text, limit=limit, where=where)
+
+    async def counts(self) -> Mapping[str, tuple[int, int]]:
+        """As `LanceTables.counts`."""
+        return await (await self.snapshot()).counts()
+
+    async def spending(self) -> list[Spending]:
+        """As `LanceTables.spending`."""
+        return await (await self.snapshot()).spending()
+
+    async def generations(self) -> Sequence[Generation]:
+        """As `LanceTables.generations`."""
+        return await (await self.snapshot()).generations()

@@ -19,6 +19,7 @@ from pipeline.records import (
     Embedded,
     EmbeddingSpace,
     Filter,
+    Generation,
     Hit,
     Prepared,
     Spending,
@@ -69,6 +70,13 @@ class MemoryStore:
             yield
         finally:
             self._lease.release()
+
+    async def snapshot(self) -> MemoryStore:
+        """The documents as they are now."""
+        taken = MemoryStore(self._space, self._journal_bytes)
+        taken._documents = dict(self._documents)
+        taken._states = dict(self._states)
+        return taken
 
     async def space(self) -> EmbeddingSpace | None:
         """The space of the stored vectors."""
@@ -123,6 +131,11 @@ class MemoryStore:
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first."""
         return sorted(self._spending, key=lambda spending: spending.at)
+
+    async def generations(self) -> Sequence[Generation]:
+        """There is one."""
+        documents = len(self._documents)
+        return [Generation(role="live", number=0, space=self._space, documents=documents, since=None)]
 
     async def marks(self, source: str) -> dict[str, tuple[str, str]]:
         """(version, recipe) of every stored document of the source, by key."""
@@ -192,6 +205,14 @@ class MemoryStore:
             if kept <= self._journal_bytes:
                 return
             kept -= self._journal.pop(key).nbytes
+
+    async def stage(self) -> int:
+        """Nothing is ever built beside: there is one generation."""
+        return 0
+
+    async def lost(self) -> Mapping[str, tuple[int, int]]:
+        """Nothing is ever lost by a switch."""
+        return {source: (0, documents) for source, (documents, _) in (await self.counts()).items()}
 
     async def publish(self) -> None:
         """Nothing is ever built beside."""

@@ -265,7 +265,7 @@ async def test_a_store_that_waited_writes_the_tables_that_are_there_then(uri: st
             await rebuild.publish()
     assert await second.counts() == {"notes": (1, 1)}
     tables = (await (await lancedb.connect_async(uri)).list_tables()).tables
-    assert set(tables) == {"chunks", "documents", "leases"}
+    assert set(tables) == {"chunks_1", "documents_1", "chunks_2", "documents_2", "leases", "live"}
 
 
 RACE = """
@@ -314,8 +314,8 @@ async def test_a_lease_that_is_not_as_it_must_be_is_refused(uri: str) -> None:
     async with store.lease("ingesting handbook"):
         pass
     table = await (await lancedb.connect_async(uri)).open_table("leases")
-    await table.delete("tables = 'chunks'")
-    with pytest.raises(StoreRefused, match="leases has 0 rows for chunks, and must have one"):
+    await table.delete("tables = 'live'")
+    with pytest.raises(StoreRefused, match="leases has 0 rows for live, and must have one"):
         async with store.lease("ingesting handbook"):
             pytest.fail("there is none")
 
@@ -382,7 +382,7 @@ async def test_storage_that_is_away_is_told(uri: str) -> None:
 
     leases = Leases(Place.at(uri, {}), Away())  # type: ignore[arg-type]
     with pytest.raises(StoreError, match="open the table leases"):
-        async with leases.held("chunks", "ingesting", wait=0, tell=print):
+        async with leases.held("live", "ingesting", wait=0, tell=print):
             pytest.fail("there is no lease")
 
 

@@ -84,7 +84,7 @@ def test_a_lancedb_of_another_shape_is_refused_by_name(
     core = ModuleType(_core.CORE)
     core.Connection = core.Table = core.Query = core.VectorQuery = core.FTSQuery = Changed  # type: ignore[attr-defined]
     missing = _core._missing(core)
-    assert missing[:4] == ["connect", "Session", "Table.schema", "Table.query"]
+    assert missing[:4] == ["connect", "Session", "Table.schema", "Table.version"]
     assert "Connection.open_table" not in missing
     monkeypatch.setattr(_core, "CORE", "lancedb._renamed")
     with pytest.raises(StoreRefused, match=r"has no module lancedb\._renamed.*requirements\.lock"):

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import lancedb
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import SpaceMismatch, StoreRefused
+from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavailable
 from pipeline.records import EmbeddingSpace
-from pipeline.stores._tables import Tables
+from pipeline.stores import _core
+from pipeline.stores._generations import Generations
+from pipeline.stores._place import Place
 from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_reader import LanceReader
+from pipeline.stores.lance_rollback import roll_back
 from tests.contract.store_contract import EVERYTHING, SPACE, codes, embedded, numbered, places
 
 OTHER = EmbeddingSpace(provider="test", model="another", dimensions=8)
 THIRD = EmbeddingSpace(provider="test", model="a third", dimensions=16)
-
-
-class Killed(BaseException):
-    """Stands for a process that ends here."""
 
 
 @pytest.fixture
@@ -69,7 +69,6 @@ async def test_a_rebuild_is_searched_by_nobody_until_it_is_published(uri: str) -
     assert len(await reader.matching("new", limit=5, where=EVERYTHING)) == 0
 
     await staged.publish()
-    assert await tables_in(uri) == {"chunks", "documents"}
     assert await reader.space() == OTHER
     assert await reader.counts() == {"notes": (1, 1)}
     assert [hit.key for hit in await reader.nearest(new.vectors[0][0], limit=5, where=EVERYTHING)] == [
@@ -83,7 +82,7 @@ async def test_a_rebuild_is_searched_by_nobody_until_it_is_published(uri: str) -
 
 
 async def test_a_large_rebuild_is_published_whole(uri: str) -> None:
-    await LanceStore.open(uri, space=OTHER)
+    await (await LanceStore.open(uri, space=OTHER)).stage()
     staged = await LanceStore.open(uri, space=SPACE, rebuild=True)
     for number in range(5):
         await staged.replace([embedded(f"{number}/{key}", *["word"] * 10) for key in numbered(200)])
@@ -95,7 +94,7 @@ async def test_a_large_rebuild_is_published_whole(uri: str) -> None:
 
 
 async def test_a_rebuild_is_taken_up_again_and_one_of_yet_another_space_is_not(uri: str) -> None:
-    await LanceStore.open(uri, space=SPACE)
+    await (await LanceStore.open(uri, space=SPACE)).replace([embedded("old.md", "word")])
     first = await LanceStore.open(uri, space=OTHER, rebuild=True)
     await first.replace([embedded("a.md", "word", vectors=codes(1, dimensions=8))])
     assert set(await (await LanceStore.open(uri, space=OTHER, rebuild=True)).marks("notes")) == {"a.md"}
@@ -104,79 +103,144 @@ async def test_a_rebuild_is_taken_up_again_and_one_of_yet_another_space_is_not(u
     assert await third.space() == THIRD
 
 
-async def test_a_rebuild_of_the_same_space_is_an_ordinary_run(uri: str) -> None:
+async def test_a_rebuild_to_the_same_space_is_staged_too_and_pays_for_nothing_twice(uri: str) -> None:
     live = await LanceStore.open(uri, space=SPACE)
+    reader = await LanceReader.open(uri)
+    old = embedded("a.md", "word", "tail")
+    await live.replace([old])
+    staged = await LanceStore.open(uri, space=SPACE, rebuild=True, journal_bytes=0)
+    assert await staged.marks("notes") == {}
+    assert set(await staged.vectors(old.prepared.state.group_keys)) == set(old.prepared.state.group_keys)
+    await staged.replace([embedded("a.md", "word")])
+    assert await reader.counts() == {"notes": (1, 2)}
+    await staged.publish()
+    assert await reader.counts() == {"notes": (1, 1)}
+
+
+async def test_where_nothing_is_live_a_rebuild_writes_the_live_tables(uri: str) -> None:
     store = await LanceStore.open(uri, space=SPACE, rebuild=True)
+    assert await store.stage() == 0
     await store.replace([embedded("a.md", "word")])
     await store.publish()
-    assert await places(live) == [("notes", "a.md", 0, "word")]
     assert await tables_in(uri) == {"chunks", "documents"}
+    assert await (await LanceReader.open(uri)).counts() == {"notes": (1, 1)}
 
 
-@pytest.fixture
-async def half_published(uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database whose rebuild stopped between the two tables."""
-    live = await LanceStore.open(uri, space=SPACE)
-    await live.replace([embedded("old.md", "old word")])
-    staged = await LanceStore.open(uri, space=OTHER, rebuild=True)
-    await staged.replace([embedded("new.md", "new word", vectors=codes(1, dimensions=8))])
-    overwrite = Tables._overwrite
-
-    async def stop_at_documents(self: Tables, name: str, table: lancedb.AsyncTable) -> None:
-        if name == "documents":
-            raise Killed
-        await overwrite(self, name, table)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Tables, "_overwrite", stop_at_documents)
-        with pytest.raises(Killed):
-            await staged.publish()
-    return uri
+async def published(uri: str, space: EmbeddingSpace, key: str) -> LanceStore:
+    """A rebuild to this space that holds one document."""
+    store = await LanceStore.open(uri, space=space, rebuild=True)
+    await store.replace([embedded(key, "word", vectors=codes(1, dimensions=space.dimensions))])
+    await store.publish()
+    return store
 
 
-async def test_a_crash_while_publishing_is_reported_and_completed_by_the_next_rebuild(
-    half_published: str,
-) -> None:
-    for space in (SPACE, OTHER):
-        with pytest.raises(StoreRefused, match=r"a rebuild was stopped .* --rebuild"):
-            await LanceStore.open(half_published, space=space)
-    again = await LanceStore.open(half_published, space=OTHER, rebuild=True)
-    assert set(await again.marks("notes")) == {"new.md"}
-    await again.publish()
-    reader = await LanceReader.open(half_published)
-    assert await reader.counts() == {"notes": (1, 1)}
-    assert [hit.key for hit in await reader.matching("word", limit=5, where=EVERYTHING)] == ["new.md"]
-    assert await tables_in(half_published) == {"chunks", "documents"}
-
-
-async def test_after_a_crash_while_publishing_one_can_still_go_back(half_published: str) -> None:
-    back = await LanceStore.open(half_published, space=SPACE, rebuild=True)
-    await back.replace([embedded("old.md", "old word")])
-    await back.publish()
-    assert await places(await LanceStore.open(half_published, space=SPACE)) == [
-        ("notes", "old.md", 0, "old word")
+async def test_one_goes_back_and_forth_between_the_last_two_and_the_query_side_follows(uri: str) -> None:
+    await published(uri, SPACE, "first.md")
+    reader = await LanceReader.open(uri)
+    await published(uri, OTHER, "second.md")
+    for key, space in [("first.md", SPACE), ("second.md", OTHER), ("first.md", SPACE)]:
+        await roll_back(uri, tell=print)
+        assert await reader.space() == space
+        assert [hit.key for hit in await reader.matching("word", limit=5, where=EVERYTHING)] == [key]
+    assert [(g.role, g.number, g.space) for g in await reader.generations()] == [
+        ("live", 0, SPACE),
+        ("previous", 1, OTHER),
     ]
+    store = await LanceStore.open(uri, space=SPACE)
+    await store.replace([embedded("later.md", "word")])
+    assert await reader.counts() == {"notes": (2, 2)}
 
 
-async def test_a_crash_before_the_staged_tables_are_dropped_leaves_nothing_behind(
-    uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await (await LanceStore.open(uri, space=SPACE)).replace([embedded("old.md", "old word")])
-    staged = await LanceStore.open(uri, space=OTHER, rebuild=True)
-    await staged.replace([embedded("new.md", "new word", vectors=codes(1, dimensions=8))])
+async def test_there_is_nothing_to_go_back_to_before_the_first_rebuild(uri: str) -> None:
+    await (await LanceStore.open(uri, space=SPACE)).replace([embedded("a.md", "word")])
+    with pytest.raises(StoreRefused, match="keeps no tables from before a rebuild"):
+        await roll_back(uri, tell=print)
 
-    async def stop(self: Tables, name: str) -> None:
-        raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Tables, "drop", stop)
-        with pytest.raises(Killed):
-            await staged.publish()
-    assert await tables_in(uri) == {"chunks", "documents", "chunks_next", "documents_next"}
-    after = await LanceStore.open(uri, space=OTHER)
-    assert set(await after.marks("notes")) == {"new.md"}
-    await after.remove("notes", ["new.md"])
-    assert await tables_in(uri) == {"chunks", "documents"}, "the first write clears away"
+async def test_the_tables_before_the_last_go_when_the_next_rebuild_is_published(uri: str) -> None:
+    for space, key in [(SPACE, "a.md"), (OTHER, "b.md"), (THIRD, "c.md"), (SPACE, "d.md")]:
+        await published(uri, space, key)
+    assert await tables_in(uri) == {"live", "chunks_2", "documents_2", "chunks_3", "documents_3"}
+    await roll_back(uri, tell=print)
+    assert await (await LanceReader.open(uri)).space() == THIRD
+
+
+async def test_no_number_is_given_twice(uri: str) -> None:
+    await published(uri, SPACE, "a.md")
+    await published(uri, OTHER, "b.md")
+    await roll_back(uri, tell=print)
+    await Generations(Place.at(uri, {}), await _core.connect(uri, {})).forget_previous()
+    staged = await LanceStore.open(uri, space=THIRD, rebuild=True)
+    assert await staged.stage() == 2
+    assert await tables_in(uri) - {"leases"} == {"live", "chunks", "documents", "chunks_2", "documents_2"}
+
+
+async def test_a_rebuild_in_several_steps_joins_in_and_goes_on_after_it_was_published(uri: str) -> None:
+    live = await LanceStore.open(uri, space=SPACE)
+    await live.replace([embedded("old.md", "word")])
+    first, second = [await LanceStore.open(uri, space=SPACE, rebuild=True) for _ in range(2)]
+    generation = await first.stage()
+    assert await second.stage() == generation
+    await first.replace([embedded("a.md", "word")])
+    await first.publish()
+    joined = await LanceStore.open(uri, space=SPACE, rebuild=True, generation=generation)
+    assert set(await joined.marks("notes")) == {"a.md"}
+    await joined.replace([embedded("b.md", "word")])
+    await joined.publish()
+    reader = await LanceReader.open(uri)
+    assert await reader.counts() == {"notes": (2, 2)}
+    assert [g.number for g in await reader.generations()] == [generation, 0]
+
+
+async def test_a_rebuild_whose_place_another_has_taken_writes_no_more(uri: str) -> None:
+    await (await LanceStore.open(uri, space=SPACE)).replace([embedded("old.md", "word")])
+    first = await LanceStore.open(uri, space=OTHER, rebuild=True)
+    generation = await first.stage()
+    await (await LanceStore.open(uri, space=THIRD, rebuild=True)).stage()
+    with pytest.raises(StoreError):
+        await first.replace([embedded("a.md", "word", vectors=codes(1, dimensions=8))])
+    with pytest.raises(StoreRefused, match="another rebuild has taken this one's place"):
+        await LanceStore.open(uri, space=OTHER, rebuild=True, generation=generation)
+
+
+async def test_what_a_switch_would_lose_is_counted_by_source(uri: str) -> None:
+    live = await LanceStore.open(uri, space=SPACE)
+    await live.replace([embedded(key, "word") for key in ("a.md", "b.md", "c.md")])
+    await live.replace([embedded("x.md", "word", source="wiki")])
+    assert await live.lost() == {"notes": (0, 3), "wiki": (0, 1)}
+    staged = await LanceStore.open(uri, space=SPACE, rebuild=True)
+    await staged.replace([embedded(key, "word") for key in ("b.md", "new.md")])
+    assert await staged.lost() == {"notes": (2, 3), "wiki": (1, 1)}
+
+
+async def test_a_question_sees_the_same_rows_in_all_its_parts(uri: str) -> None:
+    store = await LanceStore.open(uri, space=SPACE)
+    await store.replace([embedded("a.md", "old word")])
+    reader = await LanceReader.open(uri)
+    now = await reader.snapshot()
+    await store.replace([embedded("a.md", "new word"), embedded("b.md", "word")])
+    await published(uri, OTHER, "c.md")
+    for view, texts in ((now, ["old word"]), (reader, ["word"])):
+        assert [hit.text for hit in await view.matching("word", limit=5, where=EVERYTHING)] == texts
+    assert await now.space() == SPACE
+
+
+async def test_no_search_fails_or_finds_too_little_while_tables_are_exchanged(uri: str) -> None:
+    await published(uri, SPACE, "a.md")
+    reader = await LanceReader.open(uri)
+    found: list[int] = []
+
+    async def ask() -> None:
+        while True:
+            found.append(len(await reader.matching("word", limit=5, where=EVERYTHING)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        for turn in range(6):
+            await published(uri, (SPACE, OTHER)[turn % 2], f"{turn}.md")
+        tasks.cancel_scope.cancel()
+    assert len(found) > 6
+    assert set(found) == {1}
 
 
 async def test_a_writer_whose_tables_were_rebuilt_under_it_writes_no_more(uri: str) -> None:
@@ -189,6 +253,8 @@ async def test_a_writer_whose_tables_were_rebuilt_under_it_writes_no_more(uri: s
         writer.touch([document.prepared.state]),
         writer.remove("n", ["a"]),
     ):
-        with pytest.raises(SpaceMismatch, match="was rebuilt by somebody else"):
+        with pytest.raises(StoreUnavailable, match="were rebuilt by somebody else"):
             await write
-    assert await writer.counts() == {}
+    assert await (await LanceReader.open(uri)).counts() == {}
+    await roll_back(uri, tell=print)
+    assert await (await LanceReader.open(uri)).counts() == {"notes": (1, 1)}
