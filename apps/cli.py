@@ -20,6 +20,7 @@ from apps.exits import EXIT_CODES, ExitCode, code_of, ending, error_json, print_
 from apps.fake_service.command import fake_service
 from apps.models import models
 from apps.options import SETTINGS_FILE, AsJson, Config, require, settings_in
+from apps.rollback import rollback
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -368,6 +369,7 @@ def init(
 
 app.command()(embed)
 app.command()(models)
+app.command()(rollback)
 app.command(name="fake-service")(fake_service)
 
 

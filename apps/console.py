@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from apps.plain import one_line, table
+from apps.rollback import described
 from apps.tables import Status
 from config.check import Finding
 from flows.budgets import Budgets
@@ -72,7 +73,15 @@ def status_lines(status: Status) -> list[str]:
         for name, (documents, chunks) in sorted(status.counts.items())
     ]
     rows += [[name, "0", "0", "not ingested yet"] for name in status.not_ingested]
-    return [*head, *table(rows, right=frozenset({1, 2}))]
+    told = [_ABOUT[one.role].format(described(one), one) for one in status.generations if one.role in _ABOUT]
+    return [*head, *table(rows, right=frozenset({1, 2})), *([""] if told else []), *told]
+
+
+_ABOUT = {
+    "staged": "Being rebuilt, and not yet searched: {0}.",
+    "previous": "Kept from before {1.since:%Y-%m-%d %H:%M} UTC: {0}. `docweave rollback` goes back to them.",
+}
+"""What is said of tables that are not the live ones."""
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:

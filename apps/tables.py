@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from apps.rollback import generation_json
 from config.build import (
     build_embedder,
     build_pipeline,
@@ -23,7 +24,7 @@ from pipeline import query
 from pipeline.errors import DocweaveError, SettingsError
 from pipeline.plan import SourcePlan
 from pipeline.query import Mode, Question
-from pipeline.records import EmbeddingSpace, Filter, Hit, JsonValue
+from pipeline.records import EmbeddingSpace, Filter, Generation, Hit, JsonValue
 from pipeline.report import Observer
 
 
@@ -35,6 +36,8 @@ class Status:
     space: EmbeddingSpace | None
     counts: Mapping[str, tuple[int, int]]
     """Documents and chunks of each source that has any."""
+    generations: Sequence[Generation]
+    """The live tables, those that a rebuild is writing, and those that it took the place of."""
     configured: Sequence[str]
 
     @property
@@ -58,6 +61,7 @@ class Status:
             },
             "not_ingested": [*self.not_ingested],
             "not_configured": [*self.not_configured],
+            "generations": [generation_json(one) for one in self.generations],
         }
 
 
@@ -72,6 +76,7 @@ async def status(settings: Settings) -> Status:
         uri=settings.store.uri,
         space=await reader.space(),
         counts=await reader.counts(),
+        generations=await reader.generations(),
         configured=list(settings.sources),
     )
 

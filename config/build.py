@@ -113,6 +113,23 @@ async def open_store(
     )
 
 
+async def roll_back(settings: Settings, *, tell: Callable[[str], None]) -> None:
+    """Search the tables again that were live before the last rebuild.
+
+    `tell` is told which run is waited for.
+
+    Raises:
+        StoreRefused: there are none.
+        StoreBusy: another run writes the tables, for longer than the settings wait.
+        StoreError: the tables cannot be read or written.
+    """
+    from pipeline.stores import lance_rollback
+
+    await lance_rollback.roll_back(
+        settings.store.uri, store_options(settings), wait=patience(settings), tell=tell
+    )
+
+
 @asynccontextmanager
 async def build_pipeline(
     settings: Settings,

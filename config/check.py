@@ -117,7 +117,7 @@ async def _store(settings: Settings) -> str:
     # Opening a folder makes it.
     there = not local or await anyio.Path(uri).exists()
     stored = await (await open_reader(settings)).space() if there else None
-    wanted = await _space(settings)
+    wanted = await wanted_space(settings)
     if stored and wanted and stored != wanted:
         raise SpaceMismatch(
             f"{uri} holds vectors of {stored}; the settings ask for {wanted}. Change the settings back, name "
@@ -127,7 +127,7 @@ async def _store(settings: Settings) -> str:
     return f"{uri} can be {'written' if local else 'read'}, and {holds}"
 
 
-async def _space(settings: Settings) -> EmbeddingSpace | None:
+async def wanted_space(settings: Settings) -> EmbeddingSpace | None:
     """The space that the settings ask for; None where the embedder cannot be built, as its trial will say."""
     try:
         embedder = build_embedder(settings)

@@ -293,9 +293,11 @@ def another_model(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows import ingest
 
     @asynccontextmanager
-    async def build_pipeline(settings: Settings, *, rebuild: bool = False) -> AsyncIterator[Pipeline]:
+    async def build_pipeline(
+        settings: Settings, *, rebuild: bool = False, generation: int | None = None
+    ) -> AsyncIterator[Pipeline]:
         embedder = OracleEmbedder(space=OTHER)
-        store = await build.open_store(settings, OTHER, rebuild=rebuild)
+        store = await build.open_store(settings, OTHER, rebuild=rebuild, generation=generation)
         beside = settings.store.model_copy(update={"uri": f"{settings.store.uri}-beside"})
         async with build.build_pipeline(settings.model_copy(update={"store": beside})) as pipeline:
             yield replace(pipeline, embedder=embedder, store=store)
@@ -336,6 +338,37 @@ async def test_a_rebuild_with_a_failing_source_leaves_the_live_tables(handbook: 
     assert state.is_failed()
     assert await reader.space() == live
     assert await reader.matching("button", limit=5, where=Filter()) == found
+
+
+def lose_wiki(config: Path) -> None:
+    """Take the source out of the settings."""
+    lines = config.read_text("utf-8").splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if "wiki:" not in line), encoding="utf-8")
+
+
+async def test_a_rebuild_of_a_source_that_the_settings_lost_is_not_switched_to(handbook: Path) -> None:
+    await run(handbook)
+    lose_wiki(handbook)
+    state = await run(handbook, rebuild=True)
+    assert state.is_failed()
+    assert "the settings no longer name 'wiki' (1 document)" in state.message
+    assert await counts(handbook) == {"handbook": (3, 3), "wiki": (1, 1)}
+
+
+async def test_a_rebuild_that_lacks_many_documents_waits_for_approval(handbook: Path) -> None:
+    folder = handbook.parent / "documents/wiki"
+    for number in range(30):
+        (folder / f"{number}.md").write_text(f"Page {number}.")
+    await run(handbook)
+    for number in range(20):
+        (folder / f"{number}.md").unlink()
+    state = await run(handbook, rebuild=True)
+    assert state.is_failed()
+    assert "'wiki' would lose 20 of 31 documents" in state.message
+    assert (await counts(handbook))["wiki"] == (31, 31)
+    state = await run(handbook, rebuild=True, approve_removals=20)
+    assert state.is_completed()
+    assert (await counts(handbook))["wiki"] == (11, 11)
 
 
 def limit(config: Path, budget: str) -> None:

@@ -48,6 +48,7 @@ COMMANDS = (
     "forget",
     "embed",
     "models",
+    "rollback",
     "fake-service",
 )
 
