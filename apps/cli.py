@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from apps.connectors import connectors
 from apps.embed import embed
 from apps.exits import EXIT_CODES, ExitCode, code_of, ending, error_json, print_json, report
 from apps.fake_service.command import fake_service
@@ -370,6 +371,7 @@ def init(
 app.command()(embed)
 app.command()(models)
 app.command()(rollback)
+app.command()(connectors)
 app.command(name="fake-service")(fake_service)
 
 
@@ -383,9 +385,9 @@ def main() -> None:
 
 def _check_names(settings: Settings, names: Sequence[str]) -> None:
     """Refuse unknown sources before anything heavy is imported."""
-    from config.build import connectors
+    from config.build import connectors as connected
 
-    connectors(settings, names)
+    connected(settings, names)
 
 
 def _end(errors: dict[str, Exception], *, documents_failed: bool) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from config.any_embedding import AnyEmbedding, ServiceEmbedding
 from config.openrouter import OpenRouterEmbedding
 from config.perplexity import PerplexityEmbedding
-from connectors.settings import OneOf
+from connectors.one_of import OneOf
 from pipeline.embedders import models
 from pipeline.records import EmbedLimits, Grouping, Lead
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from config.settings import Settings
 from config.yaml_file import KeyPath, Problem, YamlFile
-from connectors.settings import OneOf
+from connectors.one_of import OneOf
 
 _KEY = "[key]"
 """How pydantic marks a problem of a mapping's key."""
@@ -115,7 +115,8 @@ def _unknown_key(setting: _Setting) -> str:
             return (
                 f"belongs to {theirs}, and this is {_tag(setting.model, choice)}: change that, or delete this"
             )
-    known = list(setting.model.model_fields) if setting.model else []
+    fields = setting.model.model_fields if setting.model else {}
+    known = [field.alias or name for name, field in fields.items()]
     return f"is an unknown key; valid: {_listed(known)}{nearest(key, known)}"
 
 
@@ -171,7 +172,7 @@ def _locate(location: tuple[int | str, ...]) -> _Setting:
             here = next(reversed(get_args(here)), None)
         union, siblings = None, ()
     mark, members = _choices(here)
-    return _Setting(path=found.path, union=mark, choices=list(members)) if mark else found
+    return _Setting(path=found.path, union=mark, choices=mark.names(members)) if mark else found
 
 
 def _annotation(field: FieldInfo | None) -> object:

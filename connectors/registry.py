@@ -2,18 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Annotated, Protocol, TypeAlias, cast, get_args
 
 from connectors.files import FilesConnector, FilesSettings
-from connectors.settings import OneOf
+from connectors.one_of import OneOf
+from connectors.python import PythonConnector, PythonSettings
+from connectors.settings import SharedSettings
+from pipeline.errors import SettingsError
 from pipeline.protocols import Connector
 
-SourceSettings: TypeAlias = Annotated[FilesSettings, OneOf("type")]
+GROUP = "docweave.connectors"
+"""Other packages' sources, as entry points: the name is the `type`, the value a subclass of `SharedSettings`
+with a method `connect(source)`."""
+
+SourceSettings: TypeAlias = Annotated[FilesSettings | PythonSettings, OneOf("type", group=GROUP)]
 """The settings of any source, told apart by `type`."""
+
+SOURCE_TYPES: Mapping[str, type[SharedSettings]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model
+    for model in get_args(get_args(SourceSettings)[0])
+}
+"""Our own, by the value of `type`."""
+
+
+class Connects(Protocol):
+    """The settings of a source that another package adds."""
+
+    def connect(self, source: str) -> Connector:
+        """The connector of the source with this name. Nothing is opened yet."""
 
 
 def connect(name: str, settings: SourceSettings) -> Connector:
-    """The connector of a source, by the name that the settings give it. Nothing is opened yet."""
+    """The connector of a source, by the name that the settings give it. Nothing is opened yet.
+
+    Raises:
+        SettingsError: something that this type needs is not installed.
+    """
+    check_installed(name, settings)
     match settings:
         case FilesSettings():
             return FilesConnector(source=name, settings=settings)
+        case PythonSettings():
+            return PythonConnector(source=name, settings=settings)
+        case _:
+            return cast("Connects", settings).connect(name)
+
+
+def check_installed(name: str, settings: SharedSettings) -> None:
+    """Refuse a source whose libraries are not installed.
+
+    Raises:
+        SettingsError: names them, and what installs them.
+    """
+    if missing := not_installed(type(settings)):
+        packages = " and ".join(missing)
+        cure = f"docweave[{settings.extra}]" if settings.extra else " ".join(missing)
+        kind = getattr(settings, "type", "?")
+        raise SettingsError(f"sources.{name}: type {kind} needs {packages}: pip install '{cure}'")
+
+
+def not_installed(settings: type[SharedSettings]) -> list[str]:
+    """The packages that this type needs, and that are not there."""
+    return [package for module, package in settings.needs.items() if find_spec(module) is None]

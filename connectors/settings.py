@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self, TypeAlias, get_args
+from typing import Annotated, ClassVar, Self, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +13,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     JsonValue,
     PlainSerializer,
     SecretStr,
@@ -22,7 +20,7 @@ from pydantic import (
     WithJsonSchema,
     field_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
 from connectors import globs
 
@@ -91,6 +89,11 @@ class RemovalSettings(StrictModel):
 class SharedSettings(StrictModel):
     """What may be said of every source."""
 
+    needs: ClassVar[Mapping[str, str]] = {}
+    """What must be installed beside Docweave: each package, by the name under which it is imported."""
+    extra: ClassVar[str] = ""
+    """Of Docweave's own extras, the one that brings all of `needs`."""
+
     metadata: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="Stored with every document of the source; searches can filter by its top-level values.",
@@ -105,32 +108,6 @@ class SharedSettings(StrictModel):
         description="How many documents a run may remove. More are withheld until "
         "`docweave ingest --approve-removals N`.",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """Marks a union of settings (of one member or more) that a key tells apart, as `type` does sources.
-
-    Pydantic's own discriminator wants two members, and knows no default.
-    """
-
-    key: str
-    default: str | None = None
-
-    def members(self, union: object) -> dict[str, type[BaseModel]]:
-        """The settings of the union by the value of `key` that chooses them."""
-        models: tuple[type[BaseModel], ...] = get_args(union) or (union,)
-        return {get_args(model.model_fields[self.key].annotation)[0]: model for model in models}
-
-    def __get_pydantic_core_schema__(self, union: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The tagged union that the mark stands for."""
-        choices = {tag: handler.generate_schema(model) for tag, model in self.members(union).items()}
-        return core_schema.tagged_union_schema(choices=choices, discriminator=self._tag)
-
-    def _tag(self, value: object) -> object:
-        if isinstance(value, Mapping):
-            return value.get(self.key, self.default)
-        return getattr(value, self.key, self.default)
 
 
 def absolute(path: str, folder: str) -> str:

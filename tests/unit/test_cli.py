@@ -49,6 +49,7 @@ COMMANDS = (
     "embed",
     "models",
     "rollback",
+    "connectors",
     "fake-service",
 )
 
