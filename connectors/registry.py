@@ -10,6 +10,7 @@ from connectors.files import FilesConnector, FilesSettings
 from connectors.one_of import OneOf
 from connectors.python import PythonConnector, PythonSettings
 from connectors.settings import SharedSettings
+from connectors.sql import SqlConnector, SqlSettings
 from pipeline.errors import SettingsError
 from pipeline.protocols import Connector
 
@@ -17,7 +18,7 @@ GROUP = "docweave.connectors"
 """Other packages' sources, as entry points: the name is the `type`, the value a subclass of `SharedSettings`
 with a method `connect(source)`."""
 
-SourceSettings: TypeAlias = Annotated[FilesSettings | PythonSettings, OneOf("type", group=GROUP)]
+SourceSettings: TypeAlias = Annotated[FilesSettings | PythonSettings | SqlSettings, OneOf("type", group=GROUP)]
 """The settings of any source, told apart by `type`."""
 
 SOURCE_TYPES: Mapping[str, type[SharedSettings]] = {
@@ -44,6 +45,8 @@ def connect(name: str, settings: SourceSettings) -> Connector:
     match settings:
         case FilesSettings():
             return FilesConnector(source=name, settings=settings)
+        case SqlSettings():
+            return SqlConnector(source=name, settings=settings)
         case PythonSettings():
             return PythonConnector(source=name, settings=settings)
         case _:
