@@ -16,7 +16,7 @@ import anyio.to_thread
 from pydantic import ByteSize, Field
 
 from connectors import globs
-from connectors.media_types import media_type
+from connectors.media_types import DOCUMENTS, media_type
 from connectors.settings import Glob, LocalPath, SharedSettings
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
 from pipeline.records import ItemRef, RawDocument
@@ -27,23 +27,6 @@ _READS = 3
 """How often a file is read again when it changes meanwhile."""
 _NAME_NOT_UTF8 = "name-not-utf-8"
 """The version of an item that is listed only so that it is reported."""
-
-DOCUMENTS = (
-    "md",
-    "markdown",
-    "html",
-    "htm",
-    "txt",
-    "rst",
-    "adoc",
-    "pdf",
-    "docx",
-    "pptx",
-    "xlsx",
-    "csv",
-    "tsv",
-)
-"""What is read where the settings say nothing: pictures and the like would be reported as failures."""
 
 
 class FilesSettings(SharedSettings):

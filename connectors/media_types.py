@@ -7,6 +7,23 @@ from pathlib import PurePosixPath
 
 UNKNOWN = "application/octet-stream"
 
+DOCUMENTS = (
+    "md",
+    "markdown",
+    "html",
+    "htm",
+    "txt",
+    "rst",
+    "adoc",
+    "pdf",
+    "docx",
+    "pptx",
+    "xlsx",
+    "csv",
+    "tsv",
+)
+"""What is read where the settings say nothing: pictures and the like would be reported as failures."""
+
 _OPEN_XML = "application/vnd.openxmlformats-officedocument"
 _EXPLICIT = {
     ".csv": "text/csv",

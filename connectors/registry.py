@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Annotated, Protocol, TypeAlias, cast, get_args
 
 from connectors.files import FilesConnector, FilesSettings
+from connectors.git import GitConnector, GitSettings
 from connectors.one_of import OneOf
 from connectors.python import PythonConnector, PythonSettings
 from connectors.settings import SharedSettings
@@ -18,7 +19,9 @@ GROUP = "docweave.connectors"
 """Other packages' sources, as entry points: the name is the `type`, the value a subclass of `SharedSettings`
 with a method `connect(source)`."""
 
-SourceSettings: TypeAlias = Annotated[FilesSettings | PythonSettings | SqlSettings, OneOf("type", group=GROUP)]
+SourceSettings: TypeAlias = Annotated[
+    FilesSettings | GitSettings | PythonSettings | SqlSettings, OneOf("type", group=GROUP)
+]
 """The settings of any source, told apart by `type`."""
 
 SOURCE_TYPES: Mapping[str, type[SharedSettings]] = {
@@ -47,6 +50,8 @@ def connect(name: str, settings: SourceSettings) -> Connector:
             return FilesConnector(source=name, settings=settings)
         case SqlSettings():
             return SqlConnector(source=name, settings=settings)
+        case GitSettings():
+            return GitConnector(source=name, settings=settings)
         case PythonSettings():
             return PythonConnector(source=name, settings=settings)
         case _:

@@ -71,8 +71,8 @@ class SqlSettings(SharedSettings):
 
     type: Literal["sql"] = Field(description="Rows of a database, by any SQLAlchemy address.")
     url: DatabaseUrl = Field(
-        description="The database, as SQLAlchemy has it: postgresql://user@host/name, sqlite:///file.db. With "
-        "a password it is a secret: ${NAME}, file:PATH or prefect://secret/NAME."
+        description="The database, as SQLAlchemy has it: postgresql://user@host/name, sqlite:///file.db. "
+        "With a password it is a secret: ${NAME}, file:PATH or prefect://secret/NAME."
     )
     table: str | None = Field(
         default=None, min_length=1, description="The table or view to read, as name or schema.name."
