@@ -42,28 +42,37 @@ class ConnectorContract:
         "'; DROP TABLE chunks; --.md",
     )
 
+    def key(self, place: SourceOfTests, name: str) -> str:
+        """The key under which an item is listed that was put there by this name."""
+        return name
+
+    def holds(self, content: bytes, given: bytes) -> bool:
+        """Whether this is what was put there. Not for sources that give the bytes as they are."""
+        return content == given
+
     async def test_an_empty_source_lists_nothing(self, place: SourceOfTests) -> None:
         assert await listed(place.connector()) == []
 
     async def test_every_item_is_listed_once_under_the_name_of_the_source(self, place: SourceOfTests) -> None:
-        keys = {"a.md", "b/a.md", "b/c/a.md", "b.md", "z.txt"}
-        for key in keys:
-            place.put(key, key.encode())
+        names = ["a.md", "b/a.md", "b/c/a.md", "b.md", "z.txt"]
+        for name in names:
+            place.put(name, name.encode())
         connector = place.connector()
         refs = await listed(connector)
-        assert sorted(ref.key for ref in refs) == sorted(keys)
+        assert sorted(ref.key for ref in refs) == sorted(self.key(place, name) for name in names)
         assert {ref.source for ref in refs} == {connector.source}
 
     async def test_listing_twice_gives_the_same_refs_in_the_same_order(self, place: SourceOfTests) -> None:
-        for key in ("b.md", "a/b.md", "a.md", "a b.md", "a-b.md"):
-            place.put(key, key.encode())
+        for name in ("b.md", "a/b.md", "a.md", "a b.md", "a-b.md"):
+            place.put(name, name.encode())
         assert await listed(place.connector()) == await listed(place.connector())
 
     async def test_listing_many_items_loses_none(self, place: SourceOfTests) -> None:
-        keys = [f"{number % 7}/{number}.txt" for number in range(self.many)]
-        for key in keys:
-            place.put(key, b"x")
-        assert sorted(ref.key for ref in await listed(place.connector())) == sorted(keys)
+        names = [f"{number % 7}/{number}.txt" for number in range(self.many)]
+        for name in names:
+            place.put(name, b"x")
+        keys = sorted(self.key(place, name) for name in names)
+        assert sorted(ref.key for ref in await listed(place.connector())) == keys
 
     async def test_a_changed_item_has_another_version_and_its_neighbours_keep_theirs(
         self, place: SourceOfTests
@@ -73,22 +82,25 @@ class ConnectorContract:
         before = {ref.key: ref.version for ref in await listed(place.connector())}
         place.put("a.md", b"second")
         after = {ref.key: ref.version for ref in await listed(place.connector())}
-        assert before["a.md"] != after["a.md"]
-        assert before["b.md"] == after["b.md"]
+        a, b = [self.key(place, name) for name in ("a.md", "b.md")]
+        assert before[a] != after[a]
+        assert before[b] == after[b]
 
     async def test_a_dropped_item_is_no_longer_listed(self, place: SourceOfTests) -> None:
         place.put("a.md", b"a")
         place.put("b.md", b"b")
         place.drop("a.md")
-        assert [ref.key for ref in await listed(place.connector())] == ["b.md"]
+        assert [ref.key for ref in await listed(place.connector())] == [self.key(place, "b.md")]
 
     async def test_loading_gives_the_bytes_of_the_item_that_was_listed(self, place: SourceOfTests) -> None:
         contents = {"a.md": b"# A\r\n\xff\x00", "b/c.txt": b"", "d.bin": bytes(range(256)) * 1000}
-        for key, content in contents.items():
-            place.put(key, content)
+        for name, content in contents.items():
+            place.put(name, content)
         connector = place.connector()
-        loaded = [await connector.load(ref) for ref in await listed(connector)]
-        assert {raw.ref.key: raw.content for raw in loaded} == contents
+        loaded = {ref.key: (await connector.load(ref)).content for ref in await listed(connector)}
+        assert len(loaded) == len(contents)
+        for name, content in contents.items():
+            assert self.holds(loaded[self.key(place, name)], content)
 
     async def test_loading_what_did_not_change_gives_the_very_ref_that_was_listed(
         self, place: SourceOfTests
@@ -107,8 +119,12 @@ class ConnectorContract:
         place.put("a.md", b"newer")
         raw = await connector.load(old)
         [new] = await listed(connector)
-        seen = {(b"newer", new.version)} if self.rereads else {(b"newer", new.version), (b"old", old.version)}
-        assert (raw.content, raw.ref.version) in seen
+        if self.rereads or raw.ref.version == new.version:
+            assert raw.ref.version == new.version
+            assert self.holds(raw.content, b"newer")
+        else:
+            assert raw.ref.version == old.version
+            assert self.holds(raw.content, b"old")
 
     async def test_a_vanished_item_is_unreadable_and_its_neighbours_are_not(
         self, place: SourceOfTests
@@ -116,12 +132,12 @@ class ConnectorContract:
         place.put("a.md", b"a")
         place.put("b.md", b"b")
         connector = place.connector()
-        a, b = await listed(connector)
+        refs = {ref.key: ref for ref in await listed(connector)}
         place.drop("a.md")
         if self.rereads:
             with pytest.raises(ItemUnreadable):
-                await connector.load(a)
-        assert (await connector.load(b)).content == b"b"
+                await connector.load(refs[self.key(place, "a.md")])
+        assert self.holds((await connector.load(refs[self.key(place, "b.md")])).content, b"b")
 
     async def test_the_media_type_follows_the_name(self, place: SourceOfTests) -> None:
         place.put("a.md", b"# A")
@@ -133,14 +149,13 @@ class ConnectorContract:
         ]
 
     async def test_odd_keys_are_listed_and_loaded_as_they_are(self, place: SourceOfTests) -> None:
-        for key in self.odd_keys:
-            place.put(key, key.encode())
+        for name in self.odd_keys:
+            place.put(name, name.encode())
         connector = place.connector()
-        refs = await listed(connector)
-        assert sorted(ref.key for ref in refs) == sorted(self.odd_keys)
-        assert {ref.key: (await connector.load(ref)).content for ref in refs} == {
-            key: key.encode() for key in self.odd_keys
-        }
+        loaded = {ref.key: (await connector.load(ref)).content for ref in await listed(connector)}
+        assert len(loaded) == len(self.odd_keys)
+        for name in self.odd_keys:
+            assert self.holds(loaded[self.key(place, name)], name.encode())
 
     async def test_a_listing_that_is_left_half_way_can_be_made_again(self, place: SourceOfTests) -> None:
         for number in range(20):
@@ -153,9 +168,9 @@ class ConnectorContract:
         assert len(await listed(connector)) == 20
 
     async def test_items_can_be_loaded_at_the_same_time(self, place: SourceOfTests) -> None:
-        contents = {f"{number}.md": f"content {number}".encode() for number in range(30)}
-        for key, content in contents.items():
-            place.put(key, content)
+        contents = {f"{number}.md": f"content {number}!".encode() for number in range(30)}
+        for name, content in contents.items():
+            place.put(name, content)
         connector = place.connector()
         loaded: dict[str, bytes] = {}
 
@@ -166,4 +181,5 @@ class ConnectorContract:
         async with anyio.create_task_group() as tasks:
             for ref in refs:
                 tasks.start_soon(load, ref)
-        assert loaded == contents
+        for name, content in contents.items():
+            assert self.holds(loaded[self.key(place, name)], content)
