@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, TypeAlias, cast, get_args
 
 from connectors.files import FilesConnector, FilesSettings
 from connectors.git import GitConnector, GitSettings
+from connectors.github import GithubConnector, GithubSettings
 from connectors.one_of import OneOf
 from connectors.python import PythonConnector, PythonSettings
 from connectors.settings import SharedSettings
@@ -20,7 +21,7 @@ GROUP = "docweave.connectors"
 with a method `connect(source)`."""
 
 SourceSettings: TypeAlias = Annotated[
-    FilesSettings | GitSettings | PythonSettings | SqlSettings, OneOf("type", group=GROUP)
+    FilesSettings | GitSettings | GithubSettings | PythonSettings | SqlSettings, OneOf("type", group=GROUP)
 ]
 """The settings of any source, told apart by `type`."""
 
@@ -52,6 +53,8 @@ def connect(name: str, settings: SourceSettings) -> Connector:
             return SqlConnector(source=name, settings=settings)
         case GitSettings():
             return GitConnector(source=name, settings=settings)
+        case GithubSettings():
+            return GithubConnector(source=name, settings=settings)
         case PythonSettings():
             return PythonConnector(source=name, settings=settings)
         case _:
