@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Annotated, Protocol, TypeAlias, cast, get_args
 
+from connectors.confluence import ConfluenceConnector, ConfluenceSettings
 from connectors.files import FilesConnector, FilesSettings
 from connectors.git import GitConnector, GitSettings
 from connectors.github import GithubConnector, GithubSettings
+from connectors.notion import NotionConnector, NotionSettings
 from connectors.one_of import OneOf
 from connectors.python import PythonConnector, PythonSettings
 from connectors.settings import SharedSettings
@@ -20,14 +22,31 @@ GROUP = "docweave.connectors"
 """Other packages' sources, as entry points: the name is the `type`, the value a subclass of `SharedSettings`
 with a method `connect(source)`."""
 
+_CONNECTORS: Mapping[type[SharedSettings], Callable[..., Connector]] = {
+    FilesSettings: FilesConnector,
+    GitSettings: GitConnector,
+    GithubSettings: GithubConnector,
+    NotionSettings: NotionConnector,
+    ConfluenceSettings: ConfluenceConnector,
+    SqlSettings: SqlConnector,
+    PythonSettings: PythonConnector,
+}
+"""In the order in which they are listed."""
+
 SourceSettings: TypeAlias = Annotated[
-    FilesSettings | GitSettings | GithubSettings | PythonSettings | SqlSettings, OneOf("type", group=GROUP)
+    FilesSettings
+    | GitSettings
+    | GithubSettings
+    | NotionSettings
+    | ConfluenceSettings
+    | SqlSettings
+    | PythonSettings,
+    OneOf("type", group=GROUP),
 ]
 """The settings of any source, told apart by `type`."""
 
 SOURCE_TYPES: Mapping[str, type[SharedSettings]] = {
-    get_args(model.model_fields["type"].annotation)[0]: model
-    for model in get_args(get_args(SourceSettings)[0])
+    get_args(model.model_fields["type"].annotation)[0]: model for model in _CONNECTORS
 }
 """Our own, by the value of `type`."""
 
@@ -46,19 +65,8 @@ def connect(name: str, settings: SourceSettings) -> Connector:
         SettingsError: something that this type needs is not installed.
     """
     check_installed(name, settings)
-    match settings:
-        case FilesSettings():
-            return FilesConnector(source=name, settings=settings)
-        case SqlSettings():
-            return SqlConnector(source=name, settings=settings)
-        case GitSettings():
-            return GitConnector(source=name, settings=settings)
-        case GithubSettings():
-            return GithubConnector(source=name, settings=settings)
-        case PythonSettings():
-            return PythonConnector(source=name, settings=settings)
-        case _:
-            return cast("Connects", settings).connect(name)
+    ours = _CONNECTORS.get(type(settings))
+    return ours(source=name, settings=settings) if ours else cast("Connects", settings).connect(name)
 
 
 def check_installed(name: str, settings: SharedSettings) -> None:

@@ -11,6 +11,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
+
+from connectors._http import Manners, Patience
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connectors ask again after a millisecond, and at any pace."""
+    init = Manners.__init__
+
+    def hasty(self: Manners, **given: Any) -> None:
+        init(self, **{**given, "patience": Patience(first_wait_seconds=0.001), "per_second": None})
+
+    monkeypatch.setattr(Manners, "__init__", hasty)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:

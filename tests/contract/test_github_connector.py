@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from connectors import _http
 from connectors.github import GithubConnector, GithubSettings
 from pipeline.errors import SourceRefused, SourceUnavailable
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
-from tests.loopback import Asked, Said, serving
+from tests.loopback import Asked, Said, hasten, serving
 
 PAGE = 30
 """Items a page here, whatever is asked for."""
@@ -127,20 +126,12 @@ def place() -> Iterator[Github]:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of a millisecond, where there are seconds."""
+    """No waiting, where there are seconds."""
 
     async def sleep(_seconds: float) -> None: ...
 
     monkeypatch.setattr("connectors.github.anyio.sleep", sleep)
-    patience = _http.Patience(first_wait_seconds=0.001)
-    monkeypatch.setattr(_http.Manners, "__init__", _with(patience, _http.Manners.__init__))
-
-
-def _with(patience: _http.Patience, init: Any) -> Any:
-    def made(self: object, **given: Any) -> None:
-        init(self, **{"patience": patience, **given})
-
-    return made
+    hasten(monkeypatch)
 
 
 class TestGithubConnector(ConnectorContract):
