@@ -145,7 +145,6 @@ async def read(place: Notion, *blocks: dict[str, Any], **properties: Any) -> tup
 
 
 async def test_blocks_become_markdown(place: Notion) -> None:
-    inner = block("bulleted_list_item", rich_text=rich("inner"))
     cells = [[rich("who"), rich("days")], [rich("a|b"), rich("25")]]
     text, raw = await read(
         place,
