@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from apps.audit import audit
+from apps.columns import columns
 from apps.connectors import connectors
 from apps.embed import embed
 from apps.exits import EXIT_CODES, ExitCode, code_of, ending, error_json, print_json, report
 from apps.fake_service.command import fake_service
+from apps.maintain import maintain
 from apps.models import models
 from apps.options import SETTINGS_FILE, AsJson, Config, require, settings_in
 from apps.rollback import rollback
+from apps.show import show
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -213,19 +217,23 @@ def search(  # noqa: PLR0913 - a command's options
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", "-w", metavar="KEY=VALUE", help="Only with this metadata; may be repeated."),
+        typer.Option(
+            "--where", "-w", metavar="CONDITION", help="Only with this metadata; may be repeated."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the tables.
 
-    Values of --where are text, but for true, false and numbers; put quotes around one of these to mean the
-    text: --where 'year="2024"'.
+    --where takes KEY=VALUE for any metadata: the value is text, but for true, false and numbers; put quotes
+    around one of these to mean the text: --where 'year="2024"'. Of a column that the settings declare, values
+    are of its type, <, <=, > and >= compare numbers and dates, and = asks what a list holds.
 
     \b
     docweave search "how do I reset the Fern sensor?"
     docweave search "parental leave" --mode text --limit 3
     docweave search "notice period" --source handbook --where team=people
+    docweave search "notice period" --where 'year>=2024' --where 'published<2025-01-01' --where tags=draft
     docweave search "notice period" --json | jq -r '.hits[].text'
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
@@ -235,10 +243,12 @@ def search(  # noqa: PLR0913 - a command's options
         from apps import hits as shown
         from apps import tables
         from pipeline.query import Mode, Question
+        from pipeline.records import Filter
 
-        chosen = tables.where_clause(source or [], where or [])
-        asked = Question(text=question, mode=Mode(mode), limit=limit, where=chosen)
-        hits = asyncio.run(tables.search(settings, asked))
+        asked = Question(
+            text=question, mode=Mode(mode), limit=limit, where=Filter(sources=tuple(source or ()))
+        )
+        hits = asyncio.run(tables.search(settings, asked, where or []))
         if as_json:
             found = [shown.as_json(rank, hit) for rank, hit in enumerate(hits, start=1)]
             print_json({"question": question, "mode": mode, "hits": found})
@@ -368,9 +378,13 @@ def init(
         _print([f"Wrote {path}. Look it over, then:", f"  {there}docweave check", "  docweave ingest"])
 
 
+app.command()(columns)
 app.command()(embed)
+app.command()(audit)
+app.command()(show)
 app.command()(models)
 app.command()(rollback)
+app.command()(maintain)
 app.command()(connectors)
 app.command(name="fake-service")(fake_service)
 

@@ -27,7 +27,8 @@ class ExitCode(IntEnum):
 
 EXIT_CODES = """\
 0    done
-1    done, but not all of it: documents failed, or were left or withheld, or moved since the plan
+1    done, but not all of it: documents failed, or were left or withheld, or moved since the plan;
+     or an audit found something
 2    wrong usage, or settings that cannot be meant
 3    a source, a service or the store failed; other sources may have been ingested
 130  interrupted; what was committed stays"""

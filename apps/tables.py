@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 from apps.rollback import generation_json
+from apps.where import where_clause
 from config.build import (
     build_embedder,
     build_pipeline,
@@ -24,7 +23,7 @@ from pipeline import query
 from pipeline.errors import DocweaveError, SettingsError
 from pipeline.plan import SourcePlan
 from pipeline.query import Mode, Question
-from pipeline.records import EmbeddingSpace, Filter, Generation, Hit, JsonValue
+from pipeline.records import EmbeddingSpace, Generation, Hit, JsonValue
 from pipeline.report import Observer
 
 
@@ -181,14 +180,20 @@ async def check_plan(settings: Settings, names: Sequence[str], path: Path, *, re
     return [] if rebuild else chosen
 
 
-async def search(settings: Settings, question: Question) -> list[Hit]:
+async def search(settings: Settings, question: Question, conditions: Sequence[str] = ()) -> list[Hit]:
     """The chunks that answer best, best first.
 
+    `conditions` are put to their metadata, as `where_clause` has them.
+
     Raises:
-        SettingsError: neither the settings nor the tables know a source that the question names.
+        SettingsError: neither the settings nor the tables know a source that the question names; or a
+            condition is none.
         DocweaveError: as `pipeline.query.search`.
     """
     reader = await open_reader(settings)
+    if conditions:
+        where = where_clause(question.where.sources, conditions, await reader.columns())
+        question = replace(question, where=where)
     if unknown := set(question.where.sources) - set(settings.sources):
         known = {**settings.sources, **await reader.counts()}
         if unknown := unknown - set(known):
@@ -199,32 +204,3 @@ async def search(settings: Settings, question: Question) -> list[Hit]:
     finally:
         if embedder:
             await embedder.aclose()
-
-
-def where_clause(sources: Sequence[str], conditions: Sequence[str]) -> Filter:
-    """The filter that the command line's words stand for.
-
-    Args:
-        sources: Names.
-        conditions: Each KEY=VALUE; the value is text, but for JSON's true, false, numbers and quoted text.
-
-    Raises:
-        SettingsError: a condition is none.
-    """
-    return Filter(sources=tuple(sources), metadata=dict(map(_condition, conditions)))
-
-
-def _condition(given: str) -> tuple[str, str | int | float | bool]:
-    key, separator, text = given.partition("=")
-    if not separator or not key.strip():
-        raise SettingsError(f"--where {given}: must be KEY=VALUE, as in --where team=people")
-    try:
-        value = json.loads(text, parse_constant=_no_number)
-    except ValueError:
-        value = text
-    return key.strip(), value if isinstance(value, str | int | float) else text
-
-
-def _no_number(name: str) -> NoReturn:
-    """NaN and its like are words here."""
-    raise ValueError(name)

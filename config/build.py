@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from config.columns import columns_of
 from config.embedding import LocalEmbedding, OpenRouterEmbedding, PerplexityEmbedding, ServiceEmbedding
 from config.problems import nearest
 from config.settings import Settings
@@ -26,7 +27,9 @@ from pipeline.records import EmbeddingSpace, Metadata
 
 if TYPE_CHECKING:
     from pipeline.embedders._pace import Pace
+    from pipeline.parse import DocumentParser
     from pipeline.prepare import Pipeline
+    from pipeline.upkeep import Tended
 
 _SMALL_SECTION = 48
 """Tokens below which a section is joined with the next: at most a quarter of a chunk."""
@@ -75,6 +78,26 @@ def build_embedder(settings: Settings) -> Embedder:
             )
 
 
+def build_parser(settings: Settings) -> DocumentParser:
+    """What reads documents. Starts no process yet.
+
+    Raises:
+        SettingsError: scanned pages are to be read, and Tesseract's data is not there.
+    """
+    from pipeline.parse import DocumentParser, ParseLimits
+
+    chosen = settings.parsing
+    limits = ParseLimits(
+        seconds=chosen.seconds,
+        memory_bytes=chosen.memory,
+        input_bytes=chosen.max_bytes,
+        output_chars=chosen.max_characters,
+        contained_documents=chosen.max_contained,
+        contained_bytes=chosen.max_bytes,
+    )
+    return DocumentParser(limits, processes=chosen.processes, ocr=chosen.ocr, tessdata=chosen.tessdata)
+
+
 async def open_reader(settings: Settings) -> Reader:
     """The query side of the store, without what only writing needs.
 
@@ -110,6 +133,8 @@ async def open_store(
         rebuild=rebuild,
         generation=generation,
         journal_bytes=settings.store.journal if _is_paid(settings) else 0,
+        columns=columns_of(settings.columns),
+        policy=settings.store.upkeep.policy,
     )
 
 
@@ -127,6 +152,29 @@ async def roll_back(settings: Settings, *, tell: Callable[[str], None]) -> None:
 
     await lance_rollback.roll_back(
         settings.store.uri, store_options(settings), wait=patience(settings), tell=tell
+    )
+
+
+async def maintain(
+    settings: Settings, *, tell: Callable[[str], None], dry_run: bool = False
+) -> list[Tended]:
+    """Do what is due for each table, or give what is due.
+
+    `tell` is told which run is waited for, and what is begun.
+
+    Raises:
+        StoreBusy: another run writes the tables, for longer than the settings wait.
+        StoreError: the tables cannot be read or written.
+    """
+    from pipeline.stores import lance_maintain
+
+    return await lance_maintain.maintain(
+        settings.store.uri,
+        store_options(settings),
+        policy=settings.store.upkeep.policy,
+        wait=patience(settings),
+        tell=tell,
+        dry_run=dry_run,
     )
 
 
@@ -151,14 +199,13 @@ async def build_pipeline(
         StoreError: as `open_store`.
     """
     from pipeline.chunk import Chunker
-    from pipeline.parse import DocumentParser
     from pipeline.prepare import Pipeline
 
     most = settings.chunking.max_tokens
     embedder = build_embedder(settings)
     try:
         yield Pipeline(
-            parser=DocumentParser(),
+            parser=build_parser(settings),
             chunker=Chunker(max_tokens=most, merge_below=min(_SMALL_SECTION, most // 4)),
             embedder=embedder,
             store=store(embedder.space)

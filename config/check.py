@@ -13,13 +13,15 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from config.build import build_embedder, connectors, open_reader
+from config.build import build_embedder, connectors, open_reader, store_options
 from config.embedding import ServiceEmbedding
 from config.load import examine
 from config.settings import OBJECT_STORES, Settings
 from pipeline.errors import DocweaveError, ItemUnreadable, SettingsError, SpaceMismatch, StoreRefused
 from pipeline.protocols import Connector
 from pipeline.records import EmbeddingSpace, ItemRef
+from pipeline.stores._conditional_put import check_conditional_put
+from pipeline.stores._place import Place
 
 _LISTED = 100
 """Items that are listed of a source."""
@@ -43,8 +45,7 @@ async def check(path: Path) -> list[Finding]:
     """Every problem of the file; or, if it has none, what came of trying all that it names.
 
     Each source, the store and the embedder are tried whatever becomes of the others. A paid embedder is asked
-    one short question. Nothing is raised, and nothing written that stays, but the empty tables of a store on
-    object storage.
+    one short question. Nothing is raised, and nothing written that stays.
     """
     settings, problems = await anyio.to_thread.run_sync(examine, path)
     if settings is None:
@@ -109,7 +110,10 @@ async def _first(connector: Connector) -> list[ItemRef]:
 
 
 async def _store(settings: Settings) -> str:
-    """Compare the store's space with the embedder's, and try whether a folder can be written."""
+    """Compare the store's space with the embedder's, and try whether it can be written.
+
+    AWS, Google and Azure are only read: what they would be tried for, they promise.
+    """
     uri = settings.store.uri
     local = not uri.startswith(tuple(f"{scheme}://" for scheme in OBJECT_STORES))
     if local:
@@ -124,7 +128,11 @@ async def _store(settings: Settings) -> str:
             "another store.uri, or rebuild"
         )
     holds = f"holds vectors of {stored}" if stored else "is empty so far"
-    return f"{uri} can be {'written' if local else 'read'}, and {holds}"
+    if local:
+        return f"{uri} can be written, and {holds}"
+    if await check_conditional_put(Place.at(uri, store_options(settings))):
+        return f"{uri} can be written, honours conditional writes, and {holds}"
+    return f"{uri} can be read, and {holds}"
 
 
 async def wanted_space(settings: Settings) -> EmbeddingSpace | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from config.settings import SOURCE_NAME, Settings
+from pipeline.stores._columns import NAME, OURS
 
 FILE = Path(__file__).with_name("schema.json")
 
@@ -28,6 +29,8 @@ def schema() -> str:
         "${NAME:-default} its value or the default, $${ a plain ${.",
     }
     made["properties"]["sources"]["propertyNames"] = {"pattern": SOURCE_NAME}
+    ours: JsonValue = {"enum": [*sorted(OURS)]}
+    made["properties"]["columns"]["propertyNames"] = {"pattern": f"^{NAME.pattern}$", "not": ours}
     return json.dumps(_open_to_variables(made), indent=2, ensure_ascii=False) + "\n"
 
 

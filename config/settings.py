@@ -18,7 +18,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from config.columns import Columns
 from config.embedding import EmbeddingSettings, LocalEmbedding, PerplexityEmbedding
+from config.parsing import ParsingSettings
+from config.upkeep import UpkeepSettings
 from connectors.registry import SourceSettings
 from connectors.settings import (
     BudgetSettings,
@@ -100,6 +103,9 @@ class StoreSettings(StrictModel):
         allow_inf_nan=False,
         description="How long to wait, before the source fails. For `when_busy: wait`.",
     )
+    upkeep: UpkeepSettings = Field(
+        default=UpkeepSettings(), description="What upkeep keeps, and what it makes."
+    )
 
     @field_validator("uri")
     @classmethod
@@ -154,6 +160,15 @@ class Settings(StrictModel):
         default=ChunkingSettings(),
         validate_default=True,
         description="How documents are cut into passages.",
+    )
+    columns: Columns = Field(
+        default_factory=dict,
+        description="Values of the documents' metadata that get a column of their own, by its name: to be "
+        "filtered by with <, > and =, and by indexes. May be changed at any time; nothing is embedded anew.",
+    )
+    parsing: ParsingSettings = Field(
+        default=ParsingSettings(),
+        description="What parsing one document may cost, and whether scanned pages are read.",
     )
     budget: BudgetSettings = Field(
         default=BudgetSettings(),

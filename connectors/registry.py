@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Annotated, Protocol, TypeAlias, cast, get_args
 
 from connectors.confluence import ConfluenceConnector, ConfluenceSettings
+from connectors.feed import FeedConnector, FeedSettings
 from connectors.files import FilesConnector, FilesSettings
 from connectors.git import GitConnector, GitSettings
 from connectors.github import GithubConnector, GithubSettings
@@ -15,6 +16,7 @@ from connectors.one_of import OneOf
 from connectors.python import PythonConnector, PythonSettings
 from connectors.settings import SharedSettings
 from connectors.sql import SqlConnector, SqlSettings
+from connectors.web import WebConnector, WebSettings
 from pipeline.errors import SettingsError
 from pipeline.protocols import Connector
 
@@ -24,6 +26,8 @@ with a method `connect(source)`."""
 
 _CONNECTORS: Mapping[type[SharedSettings], Callable[..., Connector]] = {
     FilesSettings: FilesConnector,
+    WebSettings: WebConnector,
+    FeedSettings: FeedConnector,
     GitSettings: GitConnector,
     GithubSettings: GithubConnector,
     NotionSettings: NotionConnector,
@@ -35,6 +39,8 @@ _CONNECTORS: Mapping[type[SharedSettings], Callable[..., Connector]] = {
 
 SourceSettings: TypeAlias = Annotated[
     FilesSettings
+    | WebSettings
+    | FeedSettings
     | GitSettings
     | GithubSettings
     | NotionSettings

@@ -14,6 +14,7 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from pipeline import digest
 from pipeline.chunk import Chunker
 from pipeline.errors import DocweaveError, Recovery
+from pipeline.given import check_given
 from pipeline.pack import group_chunks
 from pipeline.protocols import Connector, Embedder, Parser, Store
 from pipeline.records import Document, DocumentState, Grouping, ItemRef, Metadata, Prepared
@@ -112,6 +113,7 @@ class Preparer:
 
     async def _read(self, ref: ItemRef, state: DocumentState | None, recipe: str) -> Prepared | DocumentState:
         raw = await self.connector.load(ref)
+        check_given(raw)
         content_key = digest.content_key(raw)
         if state and (state.content_key, state.recipe) == (content_key, recipe):
             return replace(state, version=raw.ref.version)

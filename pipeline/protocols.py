@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from pipeline.records import (
+    Column,
     Document,
     DocumentState,
     Embedded,
@@ -24,6 +25,7 @@ from pipeline.records import (
     Vector,
     Vectors,
 )
+from pipeline.stored import Moment, Stored
 
 
 class Connector(Protocol):
@@ -124,8 +126,29 @@ class Reader(Protocol):
     async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks that hold the words of `text`, best first by BM25."""
 
+    async def columns(self) -> Sequence[Column]:
+        """The columns of metadata that a filter can put conditions to."""
+
+    async def filled(self) -> Mapping[str, tuple[int, int]]:
+        """Of each column: how many documents have a value in it, and how many one that does not fit."""
+
     async def counts(self) -> Mapping[str, tuple[int, int]]:
         """Documents and chunks of each source that has any."""
+
+    async def sources(self) -> list[str]:
+        """Every source of which there is a row, be it an orphan."""
+
+    async def keys(self, source: str) -> set[str]:
+        """Of every stored document of the source."""
+
+    def stored(self, source: str, keys: Sequence[str] | None = None) -> AsyncIterator[Stored]:
+        """The source's documents row by row, in the order of their keys, whether or not they add up.
+
+        `keys` names some of them; all of the source's if left out.
+        """
+
+    async def history(self, source: str, key: str) -> list[Moment]:
+        """When a document's marks changed, oldest first, as far as the past is kept."""
 
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first."""
@@ -180,7 +203,10 @@ class Store(Reader, Protocol):
         """Store new marks; the rows stay as they are."""
 
     async def remove(self, source: str, keys: Sequence[str]) -> None:
-        """Remove these documents' rows."""
+        """Remove all rows of these documents, be they doubled or orphans."""
+
+    async def drop_columns(self, names: Sequence[str]) -> None:
+        """Have these columns no longer; names that are no columns are left out."""
 
     async def upkeep(self) -> None:
         """After a run that wrote: compact, and extend the indexes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
@@ -65,6 +65,16 @@ class RawDocument:
     title: str | None = None
     url: str | None = None
     metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contained:
+    """What an item holds that is itself made of documents: a ZIP archive, an e-mail with attachments."""
+
+    documents: tuple[RawDocument, ...]
+    """In the container's order, down to the innermost. Their keys: `parent!/name`, `parent!/inner!/name`."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """The keys of what could not be taken out, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +311,35 @@ class Spending:
     cost_usd: float
 
 
+ColumnType: TypeAlias = Literal["text", "integer", "number", "date", "boolean", "list"]
+"""date: a day. list: of texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of the tables that holds a value of the documents' metadata."""
+
+    name: str
+    type: ColumnType
+    path: tuple[str, ...]
+    """The names under which the value stands in the metadata, outermost first."""
+    indexed: bool = True
+    """Whether a large table is to have an index of it."""
+
+
+Comparison: TypeAlias = Literal["=", "<", "<=", ">", ">="]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What a column must hold. Where it holds nothing, no condition is met."""
+
+    column: str
+    comparison: Comparison
+    """Of a list, "=" asks whether the value stands in it. Only numbers and dates are less or more."""
+    value: str | int | float | bool | date
+
+
 Role: TypeAlias = Literal["live", "staged", "previous"]
 
 
@@ -323,7 +362,9 @@ class Filter:
     sources: tuple[str, ...] = ()
     """Any of these; empty means every source."""
     metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """Top-level metadata values, by equality."""
+    """Top-level metadata values, by equality as JSON has it: whether or not there is a column for them."""
+    conditions: tuple[Condition, ...] = ()
+    """On columns that the tables have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,6 +93,7 @@ class SourceReport:
 
     def fail(self, key: str, error: Exception) -> None:
         """Report a document that could not be brought up to date."""
+        key = key.encode("utf-8", "backslashreplace").decode()  # so that it can be shown, whatever it is
         self.failures.append(Failure(key=key, error=type(error).__name__, reason=str(error)))
 
     def paid(self, counted: int, reply: EmbedReply) -> None:

@@ -4,6 +4,7 @@
 one after the other, as S3 promises; requests are counted; and what a bucket is called decides how it fails:
 
     careless-…   takes the header If-None-Match for nothing, and overwrites
+    ignorant-…   does not know that header, and says so
     locked-…     may be read, and not written
     far-…        is in the region eu-north-1, and says so to those who ask elsewhere
 """
@@ -17,16 +18,17 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 KEY, SECRET = "docweave-tests-id", "docweave-tests-secret-9f8e7d6c5b4a"
 FAR = "eu-north-1"
-SIGNED = re.compile(r"Credential=([^/]+)/[^/]+/([^/]+)/s3/aws4_request")
+SIGNED = re.compile(r"Credential=([^/]*)/[^/]+/([^/]+)/s3/aws4_request")
 COUNTS = "/-counts"
 
 
@@ -53,7 +55,7 @@ class Bucket:
         }
 
     def requests(self) -> Counter[str]:
-        """How many of each method it has had."""
+        """How many of each method it has had; LIST is a GET of a listing."""
         return Counter(httpx.get(f"{self.endpoint}{COUNTS}").json().get(self.name, {}))
 
     def objects(self) -> dict[str, int]:
@@ -73,7 +75,8 @@ class Bucket:
 def serving() -> Iterator[str]:
     """A server's address."""
     command = [sys.executable, "-m", "tests.s3"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout
         try:
             yield process.stdout.readline().strip()
@@ -107,8 +110,9 @@ class Front:
         method = environ["REQUEST_METHOD"]
         signed = SIGNED.search(environ.get("HTTP_AUTHORIZATION", ""))
         if signed:
-            self._counts.setdefault(bucket, Counter())[method] += 1
-            if refusal := _refusal(bucket, method, *signed.groups()):
+            listing = method == "GET" and "list-type=" in environ["QUERY_STRING"]
+            self._counts.setdefault(bucket, Counter())["LIST" if listing else method] += 1
+            if refusal := _refusal(bucket, environ, *signed.groups()):
                 return _say(environ, start, *refusal)
         if bucket.startswith("careless-"):
             environ.pop("HTTP_IF_NONE_MATCH", None)
@@ -118,7 +122,7 @@ class Front:
         return self._moto(environ, start)
 
 
-def _refusal(bucket: str, method: str, key: str, region: str) -> tuple[str, str, str] | None:
+def _refusal(bucket: str, environ: Mapping[str, Any], key: str, region: str) -> tuple[str, str, str] | None:
     """What S3 says to a request that it turns away: status, code and message."""
     if key != KEY:
         message = "The AWS Access Key Id you provided does not exist in our records."
@@ -126,7 +130,9 @@ def _refusal(bucket: str, method: str, key: str, region: str) -> tuple[str, str,
     if bucket.startswith("far-") and region != FAR:
         message = f"The authorization header is malformed; the region '{region}' is wrong; expecting '{FAR}'"
         return "400 Bad Request", "AuthorizationHeaderMalformed", message
-    if bucket.startswith("locked-") and method not in ("GET", "HEAD"):
+    if bucket.startswith("ignorant-") and "HTTP_IF_NONE_MATCH" in environ:
+        return "501 Not Implemented", "NotImplemented", "A header implies functionality that is missing."
+    if bucket.startswith("locked-") and environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
         return "403 Forbidden", "AccessDenied", "Access Denied"
     return None
 
@@ -139,7 +145,7 @@ def _say(environ: dict[str, Any], start: Start, status: str, code: str, message:
 
 def main() -> None:
     """Serve until the end of the tests."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
+    from moto.moto_server.werkzeug_app import create_backend_app  # noqa: PLC0415 - a second
     from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415
 
     class Handler(WSGIRequestHandler):
@@ -148,7 +154,7 @@ def main() -> None:
         def log_request(self, code: object = "-", size: object = "-") -> None:
             """Nothing: there are thousands."""
 
-    front = Front(DomainDispatcherApplication(create_backend_app))
+    front = Front(create_backend_app("s3"))
     server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=Handler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)  # noqa: T201 - the tests read it
     threading.Thread(target=_until_orphaned, args=(os.getppid(),), daemon=True).start()

@@ -15,7 +15,7 @@ from pipeline.chunk import Chunker
 from pipeline.ingest import ingest_source
 from pipeline.parse import DocumentParser
 from pipeline.prepare import Pipeline
-from pipeline.protocols import Store
+from pipeline.protocols import Parser, Store
 from pipeline.records import Filter, Grouping
 from pipeline.report import SourceReport
 from pipeline.stores.memory import MemoryStore
@@ -29,6 +29,7 @@ class World:
     store: Store
     items: MemorySource = field(default_factory=MemorySource)
     embedder: OracleEmbedder = field(default_factory=OracleEmbedder)
+    parser: Parser = field(default_factory=DocumentParser)
     chunker: Chunker = field(default_factory=lambda: Chunker(max_tokens=64))
     metadata: dict[str, Any] = field(default_factory=dict)
     grouping: Grouping = field(default_factory=Grouping)
@@ -39,7 +40,7 @@ class World:
     @property
     def pipeline(self) -> Pipeline:
         return Pipeline(
-            parser=DocumentParser(),
+            parser=self.parser,
             chunker=self.chunker,
             embedder=self.embedder,
             store=self.store,

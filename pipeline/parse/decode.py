@@ -31,7 +31,11 @@ def decode(content: bytes, *, declared: str | None = None) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
+        pass
+    try:
         return content.decode(_known(declared) or _guess(content), errors="replace")
+    except UnicodeError:  # Python's own encodings, such as idna, replace nothing
+        return content.decode("utf-8", errors="replace")
 
 
 def is_text(content: bytes) -> bool:
@@ -77,10 +81,10 @@ def _unmarked_utf16(content: bytes) -> str | None:
 
 def _known(encoding: str | None) -> str | None:
     """The encoding, where Python has it and it makes text of bytes."""
-    if encoding is None:
+    if not encoding:
         return None
     try:
-        b"".decode(encoding)
+        b" ".decode(encoding, errors="replace")
     except (LookupError, ValueError):
         return None
     return encoding

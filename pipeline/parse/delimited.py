@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _SAMPLE_CHARS = 16 * 1024
 _SAMPLE_ROWS = 20
@@ -26,11 +26,18 @@ def table(text: str, *, delimiter: str | None = None) -> str:
 
 
 def _blocks(text: str, delimiter: str) -> Iterator[str]:
-    """The table in blocks of rows: a string for each row would take several times the memory."""
     lines = (match[0] for match in _LINE.finditer(text))
+    return rows(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+
+
+def rows(written: Iterable[list[str]]) -> Iterator[str]:
+    """A Markdown table, the first row its header, in blocks of rows.
+
+    (A string for each row would take several times the memory.) Blank rows are dropped.
+    """
     width = 0
     block: list[str] = []
-    for cells in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):
+    for cells in written:
         if not any(map(str.strip, cells)):
             continue
         if not width:

@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import BinaryIO
 
-from pipeline.parse.extract import Extract, Unreadable
+from pipeline.parse.extract import Options, Result, Unreadable
 
 _GRACE_SECONDS = 2
 
@@ -35,19 +35,18 @@ def main(memory_bytes: int) -> None:
         request = json.loads(line)
         content = requests.read(request["bytes"])
         _die_after(request["seconds"] + _GRACE_SECONDS)
-        status, reply = _answer(request["reader"], content, request["output_chars"])
+        status, reply = _answer(request["reader"], content, request["options"], request["at_most"])
         _die_after(0)
         _send(replies, status, reply)
 
 
-def _answer(reader: str, content: bytes, output_chars: int) -> tuple[str, bytes]:
+def _answer(reader: str, content: bytes, options: Options, at_most: int) -> tuple[str, bytes]:
     module, _, name = reader.partition(":")
     try:
-        extract: Extract = getattr(importlib.import_module(module), name)(content)
-        length = sum(len(part.text) for part in extract.parts)
-        if length <= output_chars:
-            return "ok", extract.packed()
-        return "refused", f"gives {length:,} characters of text; at most {output_chars:,} are taken".encode()
+        result: Result = getattr(importlib.import_module(module), name)(content, **options)
+        if result.size <= at_most:
+            return "ok", result.packed()
+        return "refused", f"gives {result.size:,} characters of text; at most {at_most:,} are taken".encode()
     except Unreadable as reason:
         return "refused", str(reason).encode()
     except MemoryError:

@@ -17,21 +17,24 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from pipeline.errors import DocweaveError
-from pipeline.parse.extract import Extract, Unreadable
+from pipeline.parse.extract import Extract, Option, Options, Result, Unreadable
 
 _START_SECONDS = 60
 _DOCUMENTS_PER_WORKER = 256  # then it is replaced: what the native libraries leak, goes
 _UTF8_BYTES = 4
+_HEAD_BYTES = 16 * 2**20  # of a reply, beside texts and contents: names, metadata
 
 # A worker reads untrusted files: no keys for it. Its libraries get one thread each: the parallelism is in the
 # processes, and each thread would take some 70 MB of its address space.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT")
 _SETTINGS = {"MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
+
+R = TypeVar("R", bound=Result)
 
 
 class WorkerFailed(Exception):
@@ -41,9 +44,9 @@ class WorkerFailed(Exception):
 class Workers:
     """Runs readers in processes, each a document at a time.
 
-    A reader is "module:name" of a function from bytes to `Extract`. Processes start when they are needed, are
-    used again, and end with this object or with the program, however that ends. One event loop at a time may
-    use it.
+    A reader is "module:name" of a function from bytes, and options by name, to a `Result`. Processes start
+    when they are needed, are used again, and end with this object or with the program, however that ends. One
+    event loop at a time may use it.
     """
 
     def __init__(self, *, count: int, seconds: float, memory_bytes: int, output_chars: int) -> None:
@@ -55,21 +58,36 @@ class Workers:
         self._threads = CapacityLimiter(count)
         weakref.finalize(self, _stop_all, self._idle)
 
-    async def run(self, reader: str, content: bytes) -> Extract:
-        """What the reader makes of the content.
+    async def run(self, reader: str, content: bytes, **options: Option) -> Extract:
+        """The text that the reader finds in the content.
+
+        Raises:
+            As `ask`.
+        """
+        return await self.ask(Extract, reader, content, options, at_most=self._output_chars)
+
+    async def ask(self, kind: type[R], reader: str, content: bytes, options: Options, *, at_most: int) -> R:
+        """What the reader makes of the content, of a size of `at_most`.
 
         Raises:
             Unreadable: the reader says why nobody can read it.
             WorkerFailed: the reader failed, crashed, or went over a limit.
             DocweaveError: no worker process starts.
         """
+        request: dict[str, object] = {
+            "reader": reader,
+            "options": dict(options),
+            "bytes": len(content),
+            "seconds": self._seconds,
+            "at_most": at_most,
+        }
         async with self._slots:
             worker = self._rested()
             if worker is None:
                 worker = await to_thread.run_sync(self._start)
             try:
                 status, reply = await to_thread.run_sync(
-                    self._ask, worker, reader, content, abandon_on_cancel=True, limiter=self._threads
+                    self._converse, worker, request, content, abandon_on_cancel=True, limiter=self._threads
                 )
             except BaseException:
                 with CancelScope(shield=True):
@@ -80,7 +98,7 @@ class Workers:
             else:
                 await to_thread.run_sync(worker.kill)
         if status == "ok":
-            return Extract.unpacked(reply)
+            return kind.unpacked(reply)
         reason = reply.decode(errors="replace")
         raise (Unreadable if status == "refused" else WorkerFailed)(reason)
 
@@ -104,18 +122,13 @@ class Workers:
             ) from error
         return worker
 
-    def _ask(self, worker: _Worker, reader: str, content: bytes) -> tuple[str, bytes]:
-        request: dict[str, str | float] = {
-            "reader": reader,
-            "bytes": len(content),
-            "seconds": self._seconds,
-            "output_chars": self._output_chars,
-        }
+    def _converse(self, worker: _Worker, request: dict[str, object], content: bytes) -> tuple[str, bytes]:
+        at_most = int(str(request["at_most"]))
         try:
             with worker.allowed(self._seconds):
                 worker.send(request, content)
                 # JSON escapes quotes and line feeds: up to twice the text, and a little for each page.
-                return worker.receive(at_most=2 * _UTF8_BYTES * self._output_chars + 2**20)
+                return worker.receive(at_most=2 * _UTF8_BYTES * at_most + _HEAD_BYTES)
         except TimeoutError:
             raise WorkerFailed(f"takes longer than {self._seconds:g} s to parse") from None
         except (OSError, EOFError):
@@ -144,7 +157,7 @@ class _Worker:
         """Whether the process is there."""
         return self._process.poll() is None
 
-    def send(self, request: dict[str, str | float], content: bytes) -> None:
+    def send(self, request: dict[str, object], content: bytes) -> None:
         """Ask for one document."""
         self.served += 1
         requests = _open(self._process.stdin)

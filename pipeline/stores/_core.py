@@ -59,9 +59,21 @@ class CoreVectorQuery(CoreQuery, Protocol):
     def distance_type(self, distance_type: str) -> object:
         """Rank by this distance."""
 
+    def minimum_nprobes(self, minimum_nprobes: int) -> object:
+        """Look into so many partitions of an index, …"""
+
+    def maximum_nprobes(self, maximum_nprobes: int) -> object:
+        """… and into no more than so many."""
+
+    def refine_factor(self, refine_factor: int) -> object:
+        """Compare so many times as many candidates of an index by their whole vectors."""
+
 
 class CorePlainQuery(CoreQuery, Protocol):
-    """A query whose rows come in no order."""
+    """A query whose rows come in no order, unless one is asked for."""
+
+    def order_by(self, ordering: list[dict[str, str | bool]]) -> object:
+        """Give the rows in the order of these columns."""
 
     def nearest_to(self, vector: pa.Array) -> CoreVectorQuery:
         """Rank by the distance from this vector."""
@@ -74,6 +86,9 @@ class CoreIndex(Protocol):
     """An index, as a table lists it."""
 
     name: str
+    columns: list[str]
+    num_unindexed_rows: int | None
+    num_segments: int | None
 
 
 class CoreLengths(TypedDict):
@@ -97,6 +112,14 @@ class CoreStats(TypedDict):
     fragment_stats: CoreFragments
 
 
+class CoreVersion(TypedDict):
+    """A commit of a table."""
+
+    version: int
+    timestamp: int
+    """In nanoseconds since 1970, UTC."""
+
+
 class CoreUpdate(Protocol):
     """What an update came to."""
 
@@ -114,6 +137,9 @@ class CoreTable(Protocol):
 
     async def checkout(self, version: int) -> None:
         """See this version from now on, and no later one."""
+
+    async def list_versions(self) -> list[CoreVersion]:
+        """The versions that are kept."""
 
     def query(self) -> CorePlainQuery:
         """A new query of all rows."""
@@ -236,11 +262,17 @@ def _missing(core: ModuleType) -> list[str]:
     wanted = {
         "Connection": ("open_table", "create_table"),
         "Table": (
-            *("schema", "version", "checkout", "query", "stats"),
+            *("schema", "version", "checkout", "list_versions", "query", "stats"),
             *("update", "optimize", "list_indices", "index_stats"),
         ),
-        "Query": ("where", "limit", "select_columns", "execute", "nearest_to", "nearest_to_text"),
-        "VectorQuery": ("where", "limit", "select_columns", "execute", "distance_type"),
+        "Query": (
+            *("where", "limit", "select_columns", "order_by", "execute"),
+            *("nearest_to", "nearest_to_text"),
+        ),
+        "VectorQuery": (
+            *("where", "limit", "select_columns", "execute", "distance_type"),
+            *("minimum_nprobes", "maximum_nprobes", "refine_factor"),
+        ),
         "FTSQuery": ("where", "limit", "select_columns", "execute"),
     }
     parts = [(name, part) for name, parts in wanted.items() for part in parts]

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from pipeline.errors import StoreBusy, StoreError, StoreRefused, StoreUnavailable
 from pipeline.stores import _core
+from pipeline.stores._conditional_put import check_conditional_put
 from pipeline.stores._place import Place
 from pipeline.stores._predicates import literal
 from pipeline.stores._process import is_gone, this_process
@@ -138,6 +139,7 @@ class Leases:
             StoreBusy: another run has it, and is alive.
             StoreError: the storage does not answer, or turns us away.
         """
+        await check_conditional_put(self.place)
         lease = Lease(leases=self, row=_claim(tables, doing), wait=wait, tell=tell)
         try:
             await self._take(lease.row, wait, tell)

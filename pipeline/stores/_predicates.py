@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import date
 from decimal import Decimal
 from typing import TypeAlias
 
 from pipeline.errors import StoreRefused
-from pipeline.records import Filter
+from pipeline.records import Column, Condition, Filter
+from pipeline.stores._columns import check_condition
+from pipeline.stores._text import well_formed
 
 FilterValue: TypeAlias = str | int | float | bool
 
@@ -20,7 +23,7 @@ LARGEST_SPELLED_OUT = 1e16
 
 def literal(text: str) -> str:
     """A string: single-quoted, quotes doubled. Nothing else has a meaning inside."""
-    return "'" + text.replace("'", "''") + "'"
+    return "'" + well_formed(text).replace("'", "''") + "'"
 
 
 def among(column: str, values: Iterable[str]) -> str:
@@ -43,11 +46,33 @@ def in_turns(values: Sequence[str]) -> Iterable[Sequence[str]]:
     return (values[start : start + LITERALS] for start in range(0, len(values), LITERALS))
 
 
-def matching(where: Filter) -> str | None:
-    """The rows that a search may see; None for all."""
+def matching(where: Filter, columns: Sequence[Column] = ()) -> str | None:
+    """The rows that a search may see; None for all. `columns` are what the table has of metadata.
+
+    Raises:
+        StoreRefused: a condition is on none of them, or cannot be put to it.
+    """
     parts = [among("source", where.sources)] if where.sources else []
     parts += [_holds(name, value) for name, value in where.metadata.items()]
+    parts += [_meets(condition, check_condition(condition, columns)) for condition in where.conditions]
     return " AND ".join(parts) or None
+
+
+def _meets(condition: Condition, column: Column) -> str:
+    """A condition on a column. In backticks, its name is one even where SQL has another use for it."""
+    match condition.value:
+        case str() as text:
+            value = literal(text)
+        case bool() as truth:
+            value = "true" if truth else "false"
+        case date() as day:
+            value = f"date '{day.isoformat()}'"
+        case number:
+            # As a number it would be read with its sign apart, and lose the lowest one.
+            value = f"CAST('{number!r}' AS {'DOUBLE' if column.type == 'number' else 'BIGINT'})"
+    if column.type == "list":
+        return f"array_has(`{column.name}`, {value})"
+    return f"`{column.name}` {condition.comparison} {value}"
 
 
 def _holds(name: str, value: FilterValue) -> str:
@@ -58,8 +83,12 @@ def _holds(name: str, value: FilterValue) -> str:
     """
     if not name:
         raise StoreRefused("a metadata filter needs a name: LanceDB cannot look up an empty one")
-    path = "$." + json.dumps(name, ensure_ascii=False)
-    return among(f"json_extract(metadata, {literal(path)})", _spellings(value))
+    return among(f"json_extract(metadata, {literal(json_path([name]))})", _spellings(value))
+
+
+def json_path(names: Iterable[str]) -> str:
+    """Where a value stands in a JSON text, as `json_extract` wants it."""
+    return "$" + "".join("." + json.dumps(name, ensure_ascii=False) for name in names)
 
 
 def _spellings(value: FilterValue) -> list[str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self
 
 import pyarrow as pa
 
 from pipeline.errors import StoreRefused
-from pipeline.records import EmbeddingSpace, Filter, Generation, Hit, Role, Spending, Vector
-from pipeline.stores import _core, _predicates, _rows
+from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Role, Spending, Vector
+from pipeline.stored import Moment, Stored
+from pipeline.stores import _core, _predicates, _rows, _stored
+from pipeline.stores._column_fields import pinned_columns
+from pipeline.stores._columns import Filled
 from pipeline.stores._generations import Generations, Standing
+from pipeline.stores._indexes import looks_everywhere
 from pipeline.stores._place import Place
 from pipeline.stores._schema import SPENDING, TEXT_COLUMNS, Names, check_form, pinned_space, stored_type
 from pipeline.stores._shape import check_question
@@ -46,8 +51,9 @@ class LanceTables:
     async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks whose vectors are nearest, best first: by cosine, bits by Hamming distance.
 
-        Exact: every vector is compared. By cosine, a chunk whose vector is zero has no direction, and is near
-        to nothing.
+        Exact where the table has no index of vectors: every vector is compared. Of an index, the candidates
+        are (see `_indexes`), and scores are exact. By cosine, a chunk whose vector is zero has no direction,
+        and is near to nothing.
 
         Raises:
             StoreRefused: the vector is not of the table's space.
@@ -62,7 +68,8 @@ class LanceTables:
         with self._place.during("search by vector"):
             query = table.query().nearest_to(pa.array(vector.astype(stored_type(space).to_pandas_dtype())))
             query.distance_type("hamming" if by_bits else "cosine")
-            rows = await _ranked(query, limit, where, "_distance")
+            looks_everywhere(query)
+            rows = await self._ranked(query, limit, where, "_distance")
         # A cosine distance is 0 … 2; rounding may leave it a few parts in ten million below zero.
         scale = 2 / space.dimensions if by_bits else 1
         return _rows.hits(rows, [min(1.0, 1.0 - scale * d) for d in rows["_distance"].to_pylist()])
@@ -80,8 +87,34 @@ class LanceTables:
         columns = [("SHOULD", _core.MatchQuery(query=words, column=column)) for column in TEXT_COLUMNS]
         with self._place.during("search by words"):
             query = table.query().nearest_to_text({"query": _core.BooleanQuery(queries=columns)})
-            rows = await _ranked(query, limit, where, "_score")
+            rows = await self._ranked(query, limit, where, "_score")
         return _rows.hits(rows, rows["_score"].to_pylist())
+
+    async def columns(self) -> Sequence[Column]:
+        """What conditions can be put to.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        return await self._columns_in(self._names.chunks)
+
+    async def filled(self) -> Mapping[str, tuple[int, int]]:
+        """Of each column: how many documents have a value in it, and how many one that does not fit.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        table = await self._table(self._names.documents)
+        counting = Filled(await self.columns())
+        if table is None or not counting.columns:
+            return {}
+        with self._place.during("read the documents' metadata"):
+            query = table.query()
+            query.select_columns(["metadata"])
+            async for batch in await query.execute():
+                for text in batch["metadata"].to_pylist():
+                    counting.count(json.loads(text or "{}"))
+        return counting.counts()
 
     async def counts(self) -> Mapping[str, tuple[int, int]]:
         """Documents and chunks of each source that has any.
@@ -108,6 +141,54 @@ class LanceTables:
             return set()
         where = _predicates.among("source", [source])
         return set((await self._select(self._names.documents, ["key"], where))["key"].to_pylist())
+
+    async def sources(self) -> list[str]:
+        """Every source that either table has a row of.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        tables = await self._both()
+        with self._place.during("read the sources"):
+            return await _stored.sources(tables)
+
+    async def stored(self, source: str, keys: Sequence[str] | None = None) -> AsyncIterator[Stored]:
+        """The source's documents as the two tables hold them, in the order of their keys, orphans too.
+
+        Args:
+            source: Its name.
+            keys: Of these documents; all of the source's if left out. Unknown ones are left out.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        tables = await self._both()
+        if len(tables) < 2:
+            return
+        with self._place.during(f"read the keys of {source}"):
+            wheres = _stored.some(source, keys) if keys is not None else await _stored.ranges(tables, source)
+        for where in wheres:
+            with self._place.during(f"read documents of {source}"):
+                chunks = await _stored.rows_of(tables[0], _stored.CHUNK_COLUMNS, where)
+                documents = await _stored.rows_of(tables[1], _stored.MARKS_COLUMNS, where)
+            for one in _stored.put_together(source, chunks, documents):
+                yield one
+
+    async def history(self, source: str, key: str) -> list[Moment]:
+        """When a document's row changed, oldest first, as far as the table keeps its versions.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        if await self._table(self._names.documents) is None:
+            return []
+        with self._place.during(f"read the versions of {self._names.documents}"):
+            table = await self._connection.open_table(self._names.documents)
+            return await _stored.history(table, source, key)
+
+    async def _both(self) -> list[_core.CoreTable]:
+        """The chunks and the documents; fewer while they are not there."""
+        return [table for name in self._names.both if (table := await self._table(name))]
 
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first.
@@ -149,6 +230,14 @@ class LanceTables:
             since=standing.switched_at if role != "staged" else None,
         )
 
+    async def _columns_in(self, name: str) -> Sequence[Column]:
+        """Those of metadata that a table has: what the settings declare, or did once."""
+        table = await self._table(name)
+        if table is None:
+            return ()
+        with self._place.during("read the tables' schema"):
+            return pinned_columns(await table.schema())
+
     async def _pinned(self, name: str) -> EmbeddingSpace | None:
         table = await self._table(name)
         if table is None:
@@ -156,6 +245,15 @@ class LanceTables:
         with self._place.during("read the tables' schema"):
             schema = await table.schema()
         return pinned_space(schema, f"{self._place}/{name}")
+
+    async def _ranked(self, query: _core.CoreQuery, limit: int, where: Filter, rank: str) -> pa.Table:
+        """The best rows, with the column that they were ranked by: Lance warns where it is left out."""
+        predicate = _predicates.matching(where, await self.columns() if where.conditions else ())
+        if predicate:
+            query.where(predicate)
+        query.limit(limit)
+        query.select_columns([*_rows.HIT_COLUMNS, rank])
+        return await _collected(query)
 
     async def _select(self, name: str, columns: list[str], where: str | None = None) -> pa.Table:
         """These columns of the rows for which `where` holds."""
@@ -202,16 +300,6 @@ class Snapshot(LanceTables):
         """This, with the chunks as they are now."""
         await self._table(self._names.chunks)
         return self
-
-
-async def _ranked(query: _core.CoreQuery, limit: int, where: Filter, rank: str) -> pa.Table:
-    """The best rows, with the column that they were ranked by: Lance warns where it is left out."""
-    predicate = _predicates.matching(where)
-    if predicate:
-        query.where(predicate)
-    query.limit(limit)
-    query.select_columns([*_rows.HIT_COLUMNS, rank])
-    return await _collected(query)
 
 
 async def _collected(query: _core.CoreQuery) -> pa.Table:

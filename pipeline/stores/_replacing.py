@@ -1,15 +1,96 @@
-"""Putting documents in place of others: one commit, at a cost that follows the batch and not the table."""
+"""Putting documents in place of others: one commit, at a cost that follows the batch and not the table.
+
+A batch is one merge of its rows, of a tomb for each row that is to go, and of the turn. See docs/adr/0007.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from pipeline.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from lancedb import AsyncTable
 
 TURN = ".turn"
-"""The id of the row that every merge rewrites. No chunk is called so: theirs hold "/" and "#"."""
-TOMBS = f"key IS NULL AND id <> '{TURN}'"
+"""The id of the row that every merge rewrites. No chunk is called so: their ids hold "/" and "#"."""
+TURN_COLUMN = "start"
+"""Where that row keeps its number, which grows with every merge."""
+IS_TURN = f"id = '{TURN}'"
+IS_TOMB = f"key IS NULL AND id <> '{TURN}'"
+ID_INDEX = "id_idx"
+"""As LanceDB names it."""
+UNINDEXED_ROWS, UNINDEXED_SHARE = 1_000, 100
+"""A merge through the index also reads all rows that the index does not cover, with their vectors. If they are
+more than so many, and more than one in so many of the others, it is quicker to read the ids of all rows."""
+ATTEMPTS = 20
+"""How often a merge is begun again because somebody else has merged in the meantime, …"""
+LONGEST_PAUSE = 2.0
+"""… and the longest of the random pauses before it, in seconds; the first are up to a tenth of one."""
+STORED_JSON = {b"ARROW:extension:name": b"lance.json"}
+
+
+async def put(
+    rows: pa.Table,
+    where: str,
+    table_of: Callable[[], Awaitable[AsyncTable]],
+    still_ours: Callable[[], Awaitable[None]],
+) -> None:
+    """Store chunks in place of all that are stored under their documents.
+
+    The merge fails, and is begun again, if any other was committed since the stored ids were read: they are
+    never older than the commit that they are for.
+
+    Args:
+        rows: Of `chunks_schema`; none, where the documents have no text any more.
+        where: What holds for the stored rows of these documents, and for no other.
+        table_of: Opens the chunks table.
+        still_ours: Is called before each attempt to commit, after the turn was read; what it raises ends it.
+
+    Raises:
+        StoreUnavailable: others have come between too often.
+    """
+    stored_form = await _in_stored_form(rows)
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.05 * 2**attempt)))  # noqa: S311 - no secret
+        table = await table_of()
+        turn = await _turn(table)
+        stored = await table.query().where(where).select(["id"]).to_arrow()
+        stale = sorted(set(stored["id"].to_pylist()).difference(rows["id"].to_pylist()))
+        if not (stale or len(rows)):
+            return
+        bare = _bare_rows([*stale, TURN], [None] * len(stale) + [turn + 1], stored_form.schema)
+        await still_ours()
+        if await _merged(table, pa.concat_tables([stored_form, bare]), turn):
+            return
+    raise StoreUnavailable(
+        f"{table.name}: others have stored documents in between {ATTEMPTS} times; storing again is safe"
+    )
+
+
+def first_turn(schema: pa.Schema) -> pa.Table:
+    """The rows of a chunks table that has no chunks."""
+    return _bare_rows([TURN], [0], schema)
+
+
+async def ensure_turn(table: AsyncTable) -> None:
+    """Give a chunks table its turn, where it has none or somebody doubled it.
+
+    Tables of form 1 come without. Without an index, the primary key sees to it that of several writers who
+    do this at once just one inserts the row.
+    """
+    turns = await _turns(table)
+    if len(turns) > 1:
+        await table.delete(IS_TURN)
+    if len(turns) != 1:
+        merge = table.merge_insert("id").when_not_matched_insert_all().use_index(False)  # noqa: FBT003
+        await merge.execute(first_turn(await table.schema()), on_bad_vectors="null")
 
 
 async def sweep(table: AsyncTable) -> int:
@@ -18,7 +99,94 @@ async def sweep(table: AsyncTable) -> int:
     Returns:
         How many there were; without any, nothing is committed.
     """
-    tombs = await table.count_rows(TOMBS)
+    tombs = await table.count_rows(IS_TOMB)
     if tombs:
-        await table.delete(TOMBS)
+        await table.delete(IS_TOMB)
     return tombs
+
+
+async def _merged(table: AsyncTable, rows: pa.Table, turn: int) -> bool:
+    """One commit, if the turn is still this one; otherwise none, and False."""
+    # Lance evaluates this over the version that it commits onto, and nothing but an error ends the commit.
+    unless_others_came = f"1 / CAST((target.id <> '{TURN}' OR target.{TURN_COLUMN} = {turn}) AS INT) = 1"
+    merge = (
+        table.merge_insert("id")
+        .when_matched_update_all(where=unless_others_came)
+        .when_not_matched_insert_all()
+        .use_index(await _is_covered(table))
+    )
+    try:
+        # Vectors that are not finite were refused before: the only bad ones are those that tombs do not have.
+        await merge.execute(rows, on_bad_vectors="null")
+    except RuntimeError as error:
+        if "Divide by zero" not in str(error):
+            raise
+        return False
+    return True
+
+
+async def _is_covered(table: AsyncTable) -> bool:
+    """Whether a merge through the index on the id reads less than one that reads all ids."""
+    stats = await table.index_stats(ID_INDEX)
+    if stats is None:
+        return False
+    few = max(UNINDEXED_ROWS, stats.num_indexed_rows // UNINDEXED_SHARE)
+    return stats.num_unindexed_rows <= min(few, stats.num_indexed_rows)
+
+
+async def _turn(table: AsyncTable) -> int:
+    turns = await _turns(table)
+    if len(turns) != 1:
+        await ensure_turn(table)
+        turns = await _turns(table)
+    return turns[0]
+
+
+async def _turns(table: AsyncTable) -> list[int]:
+    rows = await table.query().where(IS_TURN).select([TURN_COLUMN]).to_arrow()
+    turns: list[int] = rows[TURN_COLUMN].to_pylist()
+    return turns
+
+
+def _bare_rows(ids: Sequence[str], numbers: Sequence[int | None], schema: pa.Schema) -> pa.Table:
+    """Rows that are NULL but for their ids and numbers: no search and no filter finds them."""
+    columns = {"id": ids, TURN_COLUMN: numbers}
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(ids), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+async def _in_stored_form(rows: pa.Table) -> pa.Table:
+    """The same rows, with JSON as Lance stores it: through an index, it does not convert it in merging."""
+    for number, field in enumerate(rows.schema):
+        if isinstance(field.type, pa.JsonType):
+            texts = rows[field.name].to_pylist()
+            distinct = list(dict.fromkeys(text for text in texts if text is not None))
+            encoded = dict(zip(distinct, await _encoded(distinct), strict=True)) if distinct else {}
+            column = pa.array([encoded.get(text) for text in texts], pa.large_binary())
+            rows = rows.set_column(
+                number, pa.field(field.name, pa.large_binary(), metadata=STORED_JSON), column
+            )
+    return rows
+
+
+async def _encoded(texts: Sequence[str]) -> list[bytes]:
+    """What Lance stores for these JSON texts.
+
+    It has no function for that: they are stored in a table in memory, each as a part of another value, and
+    a part is given as it is stored. 3 ms for fifty texts.
+    """
+    import lancedb  # noqa: PLC0415 - whoever merges has imported it
+
+    whole = pa.array([f'{{"part": {text}}}' for text in texts], pa.string())
+    columns = {
+        "number": pa.array(range(len(texts)), pa.int64()),
+        "whole": pa.ExtensionArray.from_storage(pa.json_(), whole),
+    }
+    memory = await lancedb.connect_async("memory://")  # its own: two such connections share nothing
+    table = await memory.create_table("scratch", pa.table(columns))
+    query = table.query().select({"number": "number", "part": "json_get(whole, 'part')"})
+    parts: list[bytes] = (await query.to_arrow()).sort_by("number")["part"].to_pylist()
+    return parts

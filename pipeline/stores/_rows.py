@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.records import (
+    Column,
     DocumentState,
     Embedded,
     EmbeddingSpace,
@@ -22,7 +23,10 @@ from pipeline.records import (
     Spending,
     Vectors,
 )
+from pipeline.stores._column_fields import with_columns
+from pipeline.stores._columns import Value, value
 from pipeline.stores._schema import chunks_schema, documents_schema, spending_schema, stored_type
+from pipeline.stores._text import well_formed as _well_formed
 
 HIT_COLUMNS = [
     "source",
@@ -42,8 +46,10 @@ SPENDING_COLUMNS = [field.name for field in fields(Spending)]
 VECTOR_COLUMNS = ["source", "key", "ordinal", "group_key", "group_ordinal", "vector"]
 
 
-def chunk_rows(documents: Sequence[Embedded], space: EmbeddingSpace) -> pa.Table:
-    """A row for each chunk of these documents."""
+def chunk_rows(
+    documents: Sequence[Embedded], space: EmbeddingSpace, declared: Sequence[Column] = ()
+) -> pa.Table:
+    """A row for each chunk of these documents; `declared` are the columns that the table has of metadata."""
     chunks = [
         (document.prepared, chunk, key, number)
         for document in documents
@@ -54,7 +60,7 @@ def chunk_rows(documents: Sequence[Embedded], space: EmbeddingSpace) -> pa.Table
     ]
     metadata = {id(document): _json(document.prepared.metadata) for document in documents}
     of_chunk = [metadata[id(d)] for d in documents for group in d.prepared.groups for _ in group.chunks]
-    schema = chunks_schema(space)
+    schema = with_columns(chunks_schema(space), declared)
     columns: dict[str, Sequence[object] | pa.Array] = {
         "id": [f"{_id(d.state)}#{c.ordinal}" for d, c, _, _ in chunks],
         "source": [d.state.source for d, _, _, _ in chunks],
@@ -74,23 +80,28 @@ def chunk_rows(documents: Sequence[Embedded], space: EmbeddingSpace) -> pa.Table
         "metadata": of_chunk,
         "group_key": [key for _, _, key, _ in chunks],
         "group_ordinal": [number for _, _, _, number in chunks],
+        **_declared(declared, of_chunk),
     }
     return _table(columns, schema)
 
 
-def document_rows(documents: Sequence[Prepared], space: EmbeddingSpace) -> pa.Table:
-    """A row for each of these documents."""
-    schema = documents_schema(space)
+def document_rows(
+    documents: Sequence[Prepared], space: EmbeddingSpace, declared: Sequence[Column] = ()
+) -> pa.Table:
+    """A row for each of these documents; `declared` as in `chunk_rows`."""
+    schema = with_columns(documents_schema(space), declared)
     now = datetime.now(UTC)
+    metadata = [_json(d.metadata) for d in documents]
     columns: dict[str, Sequence[object] | pa.Array] = {
         **_marks([d.state for d in documents]),
         "title": [_well_formed(d.title) for d in documents],
         "url": [d.url and _well_formed(d.url) for d in documents],
         "media_type": [d.media_type for d in documents],
-        "metadata": [_json(d.metadata) for d in documents],
+        "metadata": metadata,
         "chunk_count": [sum(len(group.chunks) for group in d.groups) for d in documents],
         "tokens": [sum(group.tokens for group in d.groups) for d in documents],
         "updated_at": [now for _ in documents],
+        **_declared(declared, metadata),
     }
     return _table(columns, schema)
 
@@ -161,6 +172,13 @@ def _vector_column(documents: Sequence[Embedded], space: EmbeddingSpace) -> pa.A
     return pa.FixedSizeListArray.from_arrays(flat, space.width)
 
 
+def _declared(columns: Sequence[Column], texts: Sequence[str]) -> dict[str, list[Value | None]]:
+    """The values of declared columns, from the metadata as it is stored."""
+    read: dict[str, Metadata] = {text: json.loads(text) for text in set(texts)} if columns else {}
+    values = {column.name: {text: value(column, read[text]) for text in read} for column in columns}
+    return {name: [of[text] for text in texts] for name, of in values.items()}
+
+
 def _marks(states: Sequence[DocumentState]) -> dict[str, Sequence[object] | pa.Array]:
     return {
         "id": [_id(state) for state in states],
@@ -194,15 +212,6 @@ def _array(values: Sequence[object] | pa.Array, kind: pa.DataType) -> pa.Array:
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
     return pa.array(values, kind)
-
-
-def _well_formed(text: str) -> str:
-    """Lone surrogates stand in no UTF-8: U+FFFD takes their place."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def _json(metadata: Metadata) -> str:

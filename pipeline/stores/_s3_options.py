@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from configparser import ConfigParser
 from configparser import Error as BrokenFile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -70,6 +71,15 @@ def s3_options(options: Mapping[str, str], environ: Mapping[str, str]) -> dict[s
 def endpoint_of(options: Mapping[str, str]) -> str | None:
     """The storage's own address, where it is not AWS itself. `options` are as `s3_options` gives them."""
     return options.get("aws_endpoint")
+
+
+def misspelt(options: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Options that LanceDB passes over, and what each was to be, where that is plain."""
+    known = [f"aws_{name}" for name in BARE] + ["allow_http"]
+    pairs = [
+        (name, get_close_matches(name, known, n=1, cutoff=0.88)) for name in options if name not in known
+    ]
+    return [(name, close[0]) for name, close in pairs if close and name != "aws_endpoint_url_s3"]
 
 
 def profile(environ: Mapping[str, str]) -> dict[str, str]:

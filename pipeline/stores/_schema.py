@@ -12,8 +12,8 @@ import pyarrow as pa
 from pipeline.errors import StoreRefused
 from pipeline.records import EmbeddingSpace, Encoding
 
-VERSION = 1
-"""Of the tables' form. Tables of a later one are refused."""
+VERSION = 2
+"""Of the tables' form. Tables of a later one are refused; those of form 1 lack the turn, and are given it."""
 VERSION_KEY = b"docweave.schema"
 SPACE_KEY = b"docweave.space"
 PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}

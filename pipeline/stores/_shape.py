@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.errors import StoreRefused
 from pipeline.records import Embedded, EmbeddingSpace, Vector, Vectors
+from pipeline.stores._text import well_formed
 
 
 def check_space(space: EmbeddingSpace) -> None:
@@ -20,6 +21,18 @@ def check_space(space: EmbeddingSpace) -> None:
         raise StoreRefused(
             f"{space} cannot be stored: eight bits make a byte, so binary vectors need a multiple of 8"
         )
+
+
+def check_keys(documents: Sequence[Embedded]) -> None:
+    """Every document can be told from every other.
+
+    Raises:
+        StoreRefused: a name holds half a character, which nothing can be stored under.
+    """
+    for state in (document.prepared.state for document in documents):
+        for name in (state.source, state.key):
+            if well_formed(name) != name:
+                raise StoreRefused(f"{name!r} cannot be stored: it holds half a character (a lone surrogate)")
 
 
 def check_vectors(documents: Sequence[Embedded], space: EmbeddingSpace) -> None:

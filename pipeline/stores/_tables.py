@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,9 +13,11 @@ import anyio
 import pyarrow as pa
 
 from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavailable
-from pipeline.records import EmbeddingSpace
+from pipeline.records import Column, EmbeddingSpace
+from pipeline.stores._column_fields import grow, with_columns
 from pipeline.stores._generations import Standing
 from pipeline.stores._place import Place
+from pipeline.stores._replacing import ensure_turn, first_turn
 from pipeline.stores._schema import TEXT_COLUMNS, Names, check_form, pinned_space, schema_of
 
 if TYPE_CHECKING:
@@ -94,34 +96,42 @@ class Tables:
             check_form(await table.schema(), f"{self.place}/{name}")
             await table.add(rows)
 
-    async def make(self, names: Names) -> None:
-        """Both tables and the full-text indexes, where they are not there; others may be at it too."""
-        for name in names.both:
-            await self._make(name, schema_of(name, self.space))
-        await self.index_text(names.chunks)
+    async def make(self, names: Names, columns: Sequence[Column] = ()) -> None:
+        """Both tables and their first indexes, where they are not there; others may be at it too."""
+        schema = with_columns(schema_of(names.chunks, self.space), columns)
+        await self._make(names.chunks, schema, first_turn(schema))
+        await self._make(
+            names.documents, with_columns(schema_of(names.documents, self.space), columns)
+        )
+        for name in names.both if columns else ():
+            with self.place.during(f"add columns to {name}"):
+                await grow(await self.get(name), columns)
+        await self.index(names.chunks)
+        chunks = await self.get(names.chunks)
+        with self.place.during(f"look for the turn of {names.chunks}"):
+            await ensure_turn(chunks)
 
-    async def index_text(self, name: str) -> None:
-        """The full-text indexes. An empty table has them too, so that new rows are found at once.
+    async def index(self, name: str) -> None:
+        """The indexes that a chunks table has from the start. They hide no row that is not in them yet.
 
-        ICU finds the words of every script, Chinese, Japanese and Korean among them; stems are English, and
-        do no harm elsewhere; stop words stay, for they are words in some other language.
+        Words: ICU finds those of every script, Chinese, Japanese and Korean among them; stems are English,
+        and do no harm elsewhere; stop words stay, for they are words in some other language. Ids: to replace
+        rows without reading the ids of all others.
         """
-        from lancedb.index import FTS  # noqa: PLC0415 - as `LanceStore.open`
+        from lancedb.index import FTS, BTree  # noqa: PLC0415 - as `LanceStore.open`
 
+        words = FTS(base_tokenizer="icu/split", remove_stop_words=False)
+        wanted: dict[str, FTS | BTree] = {**dict.fromkeys(TEXT_COLUMNS, words), "id": BTree()}
         for attempt in range(ATTEMPTS):
             table = await self.get(name)
             with self.place.during(f"read the indexes of {name}"):
                 there = {column for index in await table.list_indices() for column in index.columns}
-            missing = [column for column in TEXT_COLUMNS if column not in there]
+            missing = [column for column in wanted if column not in there]
             if not missing:
                 return
             try:
                 with self.place.during(f"index {missing[0]} of {name}"):
-                    await table.create_index(
-                        missing[0],
-                        config=FTS(base_tokenizer="icu/split", remove_stop_words=False),
-                        replace=False,
-                    )
+                    await table.create_index(missing[0], config=wanted[missing[0]], replace=False)
             except StoreError:  # another process made it in the meantime
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -176,13 +186,15 @@ class Tables:
             schema = await table.schema()
         return pinned_space(schema, f"{self.place}/{table.name}")
 
-    async def _make(self, name: str, schema: pa.Schema) -> None:
+    async def _make(self, name: str, schema: pa.Schema, rows: pa.Table | None = None) -> None:
         for attempt in range(ATTEMPTS):
             if await self.find(name) is not None:
                 return
             try:
                 with self.place.during(f"make the table {name}"):
-                    await self.database.create_table(name, schema=schema, exist_ok=True)
+                    await self.database.create_table(
+                        name, rows, schema=schema, exist_ok=True, on_bad_vectors="null"
+                    )
             except StoreError:  # another process made it in the meantime
                 if attempt == ATTEMPTS - 1:
                     raise

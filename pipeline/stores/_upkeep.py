@@ -1,10 +1,17 @@
-"""When a table has become slow enough for compacting it to pay, and what may still read its past."""
+"""When a table has become slow enough for tending it to pay, and how that is done."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypedDict
 
-from pipeline.stores import _core
+from pipeline.stores import _core, _indexes
+from pipeline.stores._replacing import sweep
+from pipeline.upkeep import Policy
+
+if TYPE_CHECKING:
+    from lancedb import AsyncTable
 
 SMALL_FRAGMENTS = 20
 """Upkeep waits until so many commits have left a small file each, …"""
@@ -12,8 +19,9 @@ UNINDEXED_ROWS = 1_000
 """… or so many rows are found by reading them, not by the index: a search by words takes 46 ms longer, …"""
 UNINDEXED_SHARE = 200
 """… and they are one in so many or more: of a large table, compacting rewrites much."""
-KEEP_VERSIONS = timedelta(days=1)
-"""Readers may still be at an older version."""
+MOST_SEGMENTS = 16
+"""Each time that an index of vectors is extended, it gets another segment, and the rows in it stay a file of
+their own. With so many, upkeep makes it anew; `docweave maintain` does so earlier."""
 
 SCATTERED_SHARE = 1 / 4
 """Compacting the journal writes all of it anew. It waits until so large a share is new, …"""
@@ -23,15 +31,30 @@ KEEP_JOURNAL = timedelta(milliseconds=1)
 """Its earlier versions serve nobody, and hold the space of what was evicted. A look-up or a write that one is
 taken from under is repeated."""
 
+ALWAYS = timedelta(days=36_500)
+"""Keeps every version."""
+MEANWHILE = timedelta(hours=1)
+"""Longer than compacting takes. LanceDB counts the age of versions from when that is done."""
+
+
+class Version(TypedDict):
+    """A version of a table."""
+
+    version: int
+    timestamp: datetime
+    """Local time, without a zone."""
+    metadata: Mapping[str, str]
+
 
 async def is_slow(table: _core.CoreTable) -> bool:
     """Searching it suffers."""
     stats = await table.stats()
-    if stats["fragment_stats"]["num_small_fragments"] >= SMALL_FRAGMENTS:
-        return True
-    indexes = [await table.index_stats(index.name) for index in await table.list_indices()]
+    indexes = await table.list_indices()
     most = max(UNINDEXED_ROWS, stats["num_rows"] // UNINDEXED_SHARE)
-    return any(index["num_unindexed_rows"] >= most for index in indexes if index)
+    if any((index.num_unindexed_rows or 0) >= most for index in indexes):
+        return True
+    small = stats["fragment_stats"]["num_small_fragments"]
+    return small - segments(indexes) + 1 >= SMALL_FRAGMENTS or segments(indexes) >= MOST_SEGMENTS
 
 
 async def is_scattered(journal: _core.CoreTable) -> bool:
@@ -42,3 +65,69 @@ async def is_scattered(journal: _core.CoreTable) -> bool:
     return fragments["num_fragments"] >= SCATTERED_FRAGMENTS or (
         fragments["num_fragments"] >= SMALL_FRAGMENTS and new >= stats["num_rows"] * SCATTERED_SHARE
     )
+
+
+async def tend(table: AsyncTable, policy: Policy, *, chunks: bool) -> None:
+    """Compact, and extend the indexes; of chunks, sweep tombs first, and make the indexes that keys need."""
+    if chunks:
+        await sweep(table)
+        rows, indexes = await table.count_rows(), list(await table.list_indices())
+        if is_bare(indexes):
+            return
+        if segments(indexes) >= MOST_SEGMENTS:
+            await _indexes.build(table, _indexes.VECTOR, rows)
+    keep, _ = await spared(table, policy.keep_versions, MEANWHILE)
+    await table.optimize(cleanup_older_than=keep)
+    if chunks:
+        indexed = {column for index in await table.list_indices() for column in index.columns}
+        for column in _indexes.missing(rows, await table.schema(), indexed, policy, vectors=False):
+            await _indexes.build(table, column, rows)
+
+
+def segments(indexes: Iterable[_core.CoreIndex]) -> int:
+    """Of the index of vectors; 1 where there is none."""
+    return max(
+        (index.num_segments or 1 for index in indexes if index.name == _indexes.VECTOR_INDEX), default=1
+    )
+
+
+async def versions(table: AsyncTable) -> list[Version]:
+    """Those that are kept, oldest first."""
+    listed: list[Version] = await table.list_versions()  # type: ignore[no-untyped-call]
+    return listed
+
+
+def is_bare(indexes: Iterable[_core.CoreIndex]) -> bool:
+    """Nothing but the turn, which has no vector, is new to the index of vectors.
+
+    Then Lance cannot extend it, and extends none of the others. (LanceDB 0.40: "Not found: …/ivf_0.lance")
+    """
+    return any(index.num_unindexed_rows == 1 for index in indexes if index.name == _indexes.VECTOR_INDEX)
+
+
+async def spared(table: AsyncTable, keep: timedelta, margin: timedelta) -> tuple[timedelta, str]:
+    """How old versions may become, for no tagged one to be older; and why that is more than `keep`, if it is.
+
+    LanceDB clears nothing away, and extends no index, where a version that is tagged would have to go; and it
+    cannot leave that one out.
+
+    Args:
+        table: Whose versions these are.
+        keep: How old they may become as it is.
+        margin: How long it may take until LanceDB looks at their ages.
+    """
+    tags = await table.tags.list()
+    if not tags:
+        return keep, ""
+    written = {version["version"]: version["timestamp"] for version in await versions(table)}
+    now = datetime.now(UTC)
+    ages = {
+        name: now - written[tag["version"]].astimezone(UTC)
+        for name, tag in tags.items()
+        if tag["version"] in written
+    }
+    name, age = max(ages.items(), key=lambda one: one[1], default=("", timedelta()))
+    if age + margin <= keep:
+        return keep, ""
+    version = tags[name]["version"]
+    return age + margin, f"version {version} has the tag {name!r}: it and all that came after it are kept"

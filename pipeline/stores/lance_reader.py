@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self
 
-from pipeline.records import EmbeddingSpace, Filter, Generation, Hit, Spending, Vector
+from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Spending, Vector
+from pipeline.stored import Moment, Stored
 from pipeline.stores import _core
 from pipeline.stores._generations import Generations
 from pipeline.stores._place import Place
@@ -34,8 +35,7 @@ class LanceReader:
             StoreRefused: it turns us away.
         """
         place = Place.at(uri, options)
-        with place.during("open the database"):
-            return cls(place, await _core.connect(place.uri, options))
+        return cls(place, await place.opened(_core.connect(place.uri, place.options)))
 
     async def snapshot(self) -> LanceTables:
         """The live tables as they are now: all that one question asks, it asks of the same rows.
@@ -58,9 +58,34 @@ class LanceReader:
         """As `LanceTables.matching`."""
         return await (await self.snapshot()).matching(text, limit=limit, where=where)
 
+    async def columns(self) -> Sequence[Column]:
+        """As `LanceTables.columns`."""
+        return await (await self.snapshot()).columns()
+
+    async def filled(self) -> Mapping[str, tuple[int, int]]:
+        """As `LanceTables.filled`."""
+        return await (await self.snapshot()).filled()
+
     async def counts(self) -> Mapping[str, tuple[int, int]]:
         """As `LanceTables.counts`."""
         return await (await self.snapshot()).counts()
+
+    async def sources(self) -> list[str]:
+        """As `LanceTables.sources`."""
+        return await (await self.snapshot()).sources()
+
+    async def keys(self, source: str) -> set[str]:
+        """As `LanceTables.keys`."""
+        return await (await self.snapshot()).keys(source)
+
+    async def stored(self, source: str, keys: Sequence[str] | None = None) -> AsyncIterator[Stored]:
+        """As `LanceTables.stored`."""
+        async for one in (await self.snapshot()).stored(source, keys):
+            yield one
+
+    async def history(self, source: str, key: str) -> list[Moment]:
+        """As `LanceTables.history`."""
+        return await (await self.snapshot()).history(source, key)
 
     async def spending(self) -> list[Spending]:
         """As `LanceTables.spending`."""

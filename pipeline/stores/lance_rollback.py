@@ -27,8 +27,7 @@ async def roll_back(
         StoreUnavailable: the storage does not answer.
     """
     place = Place.at(uri, options)
-    with place.during("open the database"):
-        connection = await _core.connect(place.uri, options)
+    connection = await place.opened(_core.connect(place.uri, place.options))
     async with Leases(place, connection).held("live", "rolling back", wait=wait, tell=tell) as lease:
         await lease.check()
         await Generations(place, connection).roll_back()

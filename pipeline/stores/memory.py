@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.errors import StoreBusy
 from pipeline.records import (
     Chunk,
+    Column,
     DocumentState,
     Embedded,
     EmbeddingSpace,
@@ -26,7 +27,9 @@ from pipeline.records import (
     Vector,
     Vectors,
 )
-from pipeline.stores._shape import check_groups, check_question, check_space, check_vectors
+from pipeline.stored import About, Moment, Stored, StoredChunk, StoredMarks
+from pipeline.stores._columns import Filled, check_columns, check_condition, holds
+from pipeline.stores._shape import check_groups, check_keys, check_question, check_space, check_vectors
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +40,12 @@ K1, B = 1.2, 0.75
 class MemoryStore:
     """Everything in dictionaries. A write takes effect between two awaits, so it is always whole."""
 
-    def __init__(self, space: EmbeddingSpace, journal_bytes: int = 2_000_000_000) -> None:
+    def __init__(
+        self, space: EmbeddingSpace, journal_bytes: int = 2_000_000_000, columns: Sequence[Column] = ()
+    ) -> None:
         check_space(space)
+        check_columns(columns)
+        self._columns = columns
         self._space = space
         self._journal_bytes = journal_bytes
         self._documents: dict[tuple[str, str], Embedded] = {}
@@ -73,7 +80,7 @@ class MemoryStore:
 
     async def snapshot(self) -> MemoryStore:
         """The documents as they are now."""
-        taken = MemoryStore(self._space, self._journal_bytes)
+        taken = MemoryStore(self._space, self._journal_bytes, self._columns)
         taken._documents = dict(self._documents)
         taken._states = dict(self._states)
         return taken
@@ -120,6 +127,17 @@ class MemoryStore:
                 scored.append((score, prepared, chunk))
         return _best(iter(scored), limit)
 
+    async def columns(self) -> Sequence[Column]:
+        """The columns of metadata that a filter can put conditions to."""
+        return self._columns
+
+    async def filled(self) -> Mapping[str, tuple[int, int]]:
+        """Of each column: how many documents have a value in it, and how many one that does not fit."""
+        counting = Filled(self._columns)
+        for document in self._documents.values():
+            counting.count(document.prepared.metadata)
+        return counting.counts()
+
     async def counts(self) -> Mapping[str, tuple[int, int]]:
         """Documents and chunks of each source that has any."""
         counted: dict[str, tuple[int, int]] = {}
@@ -127,6 +145,24 @@ class MemoryStore:
             documents, chunks = counted.get(source, (0, 0))
             counted[source] = (documents + 1, chunks + sum(len(g.chunks) for g in document.prepared.groups))
         return counted
+
+    async def sources(self) -> list[str]:
+        """Every source that has a document."""
+        return sorted({source for source, _ in self._documents})
+
+    async def keys(self, source: str) -> set[str]:
+        """Of every stored document of the source."""
+        return {key for name, key in self._documents if name == source}
+
+    async def stored(self, source: str, keys: Sequence[str] | None = None) -> AsyncIterator[Stored]:
+        """The source's documents, in the order of their keys."""
+        for place in sorted(self._documents):
+            if place[0] == source and (keys is None or place[1] in keys):
+                yield _as_stored(self._documents[place], self._states[place], self._space)
+
+    async def history(self, source: str, key: str) -> list[Moment]:  # noqa: ARG002 - as every store's
+        """No past is kept."""
+        return []
 
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first."""
@@ -180,6 +216,7 @@ class MemoryStore:
         Raises:
             StoreRefused: a document has not as many vectors as chunks, or they are of another width.
         """
+        check_keys(documents)
         check_vectors(documents, self._space)
         for document in documents:
             state = document.prepared.state
@@ -197,6 +234,10 @@ class MemoryStore:
         for key in keys:
             self._documents.pop((source, key), None)
             self._states.pop((source, key), None)
+
+    async def drop_columns(self, names: Sequence[str]) -> None:
+        """Have these columns no longer; names that are no columns are left out."""
+        self._columns = [column for column in self._columns if column.name not in names]
 
     async def upkeep(self) -> None:
         """Let the oldest of the journal go, where it is over its size."""
@@ -218,11 +259,40 @@ class MemoryStore:
         """Nothing is ever built beside."""
 
     def _rows(self, where: Filter) -> Iterator[tuple[Prepared, Chunk, Vector]]:
+        conditions = [(one, check_condition(one, self._columns)) for one in where.conditions]
         for document in self._documents.values():
-            if _seen(document.prepared, where):
+            metadata = document.prepared.metadata
+            if _seen(document.prepared, where) and all(holds(*one, metadata) for one in conditions):
                 for group, vectors in zip(document.prepared.groups, document.vectors, strict=True):
                     for chunk, vector in zip(group.chunks, vectors, strict=True):
                         yield document.prepared, chunk, vector
+
+
+def _as_stored(document: Embedded, state: DocumentState, space: EmbeddingSpace) -> Stored:
+    prepared = document.prepared
+    about = About(
+        title=prepared.title, url=prepared.url, media_type=prepared.media_type, metadata=prepared.metadata
+    )
+    keyed = list(enumerate(zip(prepared.state.group_keys, prepared.groups, strict=True)))
+    chunks = tuple(
+        StoredChunk(chunk=chunk, about=about, group_key=key, group_ordinal=number)
+        for number, (key, group) in keyed
+        for chunk in group.chunks
+    )
+    marks = StoredMarks(
+        state=state,
+        about=about,
+        chunk_count=len(chunks),
+        tokens=sum(group.tokens for group in prepared.groups),
+        updated_at=None,
+    )
+    return Stored(
+        source=state.source,
+        key=state.key,
+        marks=(marks,),
+        chunks=chunks,
+        vectors=np.concatenate([np.empty((0, space.width), space.dtype), *document.vectors]),
+    )
 
 
 def _seen(prepared: Prepared, where: Filter) -> bool:

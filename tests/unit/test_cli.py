@@ -20,7 +20,7 @@ from apps import exits, hits
 from apps.cli import app
 from apps.console import LISTED, finding_lines, ingest_lines, plan_lines
 from apps.plain import printable, table
-from apps.tables import where_clause
+from apps.where import where_clause
 from config.build import build_pipeline, connectors
 from config.check import Finding
 from config.load import load_settings
@@ -46,6 +46,8 @@ COMMANDS = (
     "check",
     "init",
     "forget",
+    "audit",
+    "show",
     "embed",
     "models",
     "rollback",

@@ -1,0 +1,84 @@
+"""The indexes that a chunks table gets when it is large enough: see docs/upkeep.md.
+
+Those that it has from the start are `Tables.index`'s. `benchmarks/vector_index.py` measures that of vectors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from pipeline.stores import _core
+from pipeline.stores._column_fields import pinned_columns
+from pipeline.stores._columns import wanted_indexes
+from pipeline.upkeep import Policy
+
+if TYPE_CHECKING:
+    from lancedb import AsyncTable
+    from lancedb.index import Bitmap, BTree, IvfRq, LabelList
+
+VECTOR = "vector"
+VECTOR_INDEX = "vector_idx"
+"""As LanceDB names it."""
+LOOKUPS = ("key", "group_key")
+"""What a run looks rows up by, beside their ids."""
+ROWS_A_PARTITION = 8_192
+REFINE = 10
+"""How many times as many candidates as are asked for are compared by their whole vectors."""
+EVERY_PARTITION = 1_000_000
+"""More than there are. To leave some out would be quicker, and lose hits: the nearest vectors of a question
+are not all in the same few partitions."""
+
+
+def looks_everywhere(query: _core.CoreVectorQuery) -> None:
+    """Have a search by vector use the index, if there is one, as to find what an exact search finds.
+
+    The index names candidates, from all partitions; distances are those of the whole vectors, and candidates
+    are ranked by them. Rows that are not in it yet are compared one by one. Without an index nothing changes.
+    """
+    query.maximum_nprobes(EVERY_PARTITION)  # first: the minimum may not be more, and each call is checked
+    query.minimum_nprobes(EVERY_PARTITION)
+    query.refine_factor(REFINE)
+
+
+def missing(
+    rows: int, schema: pa.Schema, indexed: set[str], policy: Policy, *, vectors: bool
+) -> tuple[str, ...]:
+    """The columns that are to have an index at this size, and have none.
+
+    Args:
+        rows: Of the table.
+        schema: Of the table.
+        indexed: The columns that have one.
+        policy: Says what the sizes are.
+        vectors: Whether to look at that of the vectors, which takes long to make, too.
+    """
+    wanted = [*LOOKUPS, *wanted_indexes(pinned_columns(schema))] if rows >= policy.lookup_rows else []
+    if vectors and wants_vectors(rows, schema, policy):
+        wanted.append(VECTOR)
+    return tuple(column for column in wanted if column not in indexed)
+
+
+def wants_vectors(rows: int, schema: pa.Schema, policy: Policy) -> bool:
+    """Whether an index of the vectors pays. Bits are compared so quickly that none does."""
+    by_bits = pa.types.is_uint8(schema.field(VECTOR).type.value_type)
+    return policy.vector_rows is not None and rows >= policy.vector_rows and not by_bits
+
+
+async def build(table: AsyncTable, column: str, rows: int) -> None:
+    """Make the index of a column, in place of the one that it has."""
+    declared = wanted_indexes(pinned_columns(await table.schema()))
+    await table.create_index(column, config=_config(column, rows, declared.get(column)), replace=True)
+
+
+def _config(column: str, rows: int, kind: str | None) -> Bitmap | BTree | IvfRq | LabelList:
+    from lancedb.index import Bitmap, BTree, IvfRq, LabelList  # noqa: PLC0415 - whoever builds has imported it
+
+    if kind == "BITMAP":
+        return Bitmap()
+    if kind == "LABEL_LIST":
+        return LabelList()
+    if column != VECTOR:
+        return BTree()
+    return IvfRq(distance_type="cosine", num_bits=1, num_partitions=max(1, rows // ROWS_A_PARTITION))
