@@ -14,7 +14,8 @@ from flows.summary import money, number
 from pipeline import digest
 from pipeline.audit import AuditReport, Tally, audit
 from pipeline.errors import SettingsError
-from pipeline.examine import Kind, Treatment
+from pipeline.examine import Treatment
+from pipeline.findings import Kind
 from pipeline.prepare import Pipeline
 from pipeline.protocols import Reader
 from pipeline.reembed import Sample, Sampled

@@ -21,6 +21,7 @@ import json
 import mmap
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -298,7 +299,7 @@ class Outcome:
     """What came of it."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    """By the stage that they fell in."""
+    """By the stage that they fell in: "start" until the first item is read, and between two stages."""
     scripts: int = 0
     unequal: int = 0
     groups: int = 0
@@ -370,21 +371,22 @@ def content(folder: Path) -> list[object]:
 def measure(kills: int, seed: int) -> Outcome:
     """Run scripts, and kill them, until there have been so many kills."""
     started, chance, outcome = time.perf_counter(), random.Random(seed), Outcome()  # noqa: S311 - moments
-    tokens.encoding()  # for all that are forked
-    warnings.filterwarnings("ignore", message="lancedb fork support")  # nothing of it runs in this process
+    warm_up()
     with tempfile.TemporaryDirectory() as name:
         paid_file = Path(name, "paid")
         with service(paid_file) as base_url:
-            write(Path(name, "first", "corpus"))
-            seconds = undisturbed(Path(name, "first"), base_url)
-            wanted = content(Path(name, "first"))
+            folder = Path(name, "script")  # the same for all: where a document is stands in its rows
+            write(folder / "corpus")
+            seconds = undisturbed(folder, base_url)
+            wanted = content(folder)
             outcome.groups = len(lines_from(paid_file, 0))
             outcome.rows = int(str(wanted[2]))
             while outcome.kills.total() < kills:
-                folder = Path(name, f"script {outcome.scripts}")
+                shutil.rmtree(folder)
                 disturb(folder, base_url, paid_file, lambda: chance.uniform(0, seconds), outcome)
                 outcome.unequal += content(folder) != wanted
-                print(f"{outcome.kills.total()} kills", end="\r", file=sys.stderr, flush=True)
+                if sys.stderr.isatty():
+                    print(f"{outcome.kills.total()} kills", end="\r", file=sys.stderr, flush=True)
     outcome.seconds = time.perf_counter() - started
     return outcome
 
@@ -411,6 +413,15 @@ def disturb(
     outcome.twice += twice
     outcome.open += open_groups
     outcome.passed += twice > open_groups
+
+
+def warm_up() -> None:
+    """Load what a first document loads, once for all that are forked."""
+    warnings.filterwarnings("ignore", message="lancedb fork support")  # nothing of it runs in this process
+    tokens.encoding()
+    ref = ItemRef(source="corpus", key="0.md", version="")
+    raw = RawDocument(ref=ref, content=document(0).encode(), media_type="text/markdown")
+    asyncio.run(DocumentParser().parse(raw))
 
 
 def lines_from(paid_file: Path, place: int) -> list[str]:

@@ -1,16 +1,22 @@
-"""How fast documents are parsed, by format.
+"""How fast documents are parsed, by format, beside the library that reads them and beside markitdown.
 
-    python benchmarks/parsing.py [FOLDER]
+    python benchmarks/parsing.py [FOLDER] [--markitdown PYTHON]
 
 FOLDER: its Markdown files are parsed too. The others are generated: ten pages, slides, sheets or chapters
-each. As many are in flight as there are worker processes, one a core; their start is not counted.
+each. One document after the other, in one worker process whose start is not counted; documents a second of
+processor time, this process's and the worker's together: the best of several rounds. "Alone" is the library's
+own call in this process. PYTHON: the interpreter of an environment that has markitdown, which reads the same
+files.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
-import os
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,9 +26,15 @@ import docx
 import fpdf
 import openpyxl  # type: ignore[import-untyped]  # it ships no types
 import pptx
+import psutil  # type: ignore[import-untyped]  # it ships no types
+from anyio import to_thread
 
-from pipeline.parse import DocumentParser
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pipeline.parse import DocumentParser, formats
+from pipeline.parse.native import extracted
 from pipeline.records import ItemRef, RawDocument
+from tests import documents
 
 ROUNDS = 3
 SENTENCE = "The device is charged with its own cable, and it may not be left alone while it does so. "
@@ -83,14 +95,95 @@ def csv() -> bytes:
     return b"number,name,price,note\n" + b"".join(b'%d,part,12.50,"a, b"\n' % row for row in range(2000))
 
 
+def long(make: Callable[[], bytes]) -> Callable[[], bytes]:
+    """A file of the tests, with as much text and as long a table as the others here."""
+
+    def made() -> bytes:
+        kept = documents.WORDS, documents.TABLE
+        rows = [[f"City {row}", f"{row}.5"] for row in range(200)]
+        documents.WORDS, documents.TABLE = SENTENCE * 80, [kept[1][0], *rows]
+        try:
+            return make()
+        finally:
+            documents.WORDS, documents.TABLE = kept
+
+    return made
+
+
+def letter() -> bytes:
+    return documents.mail(text=f"Hello Bo,\n\n{SENTENCE * 80}")
+
+
 GENERATED: dict[str, tuple[str, Callable[[], bytes], int]] = {
+    "HTML": ("a.html", html, 300),
+    "PDF": ("a.pdf", pdf, 40),
+    "DOCX": ("a.docx", office_docx, 100),
+    "PPTX": ("a.pptx", office_pptx, 100),
+    "XLSX": ("a.xlsx", office_xlsx, 50),
+    "XLS": ("a.xls", long(documents.old_sheets), 100),
+    "ODT": ("a.odt", long(documents.open_text), 100),
+    "ODS": ("a.ods", long(documents.open_sheets), 100),
+    "ODP": ("a.odp", long(documents.open_slides), 100),
+    "RTF": ("a.rtf", long(documents.rtf), 100),
+    "EPUB": ("a.epub", long(documents.epub), 100),
+    "reStructuredText": ("a.rst", long(documents.rst), 200),
+    "AsciiDoc": ("a.adoc", long(documents.asciidoc), 200),
     "CSV": ("a.csv", csv, 200),
-    "HTML": ("a.html", html, 500),
-    "PDF": ("a.pdf", pdf, 60),
-    "DOCX": ("a.docx", office_docx, 200),
-    "PPTX": ("a.pptx", office_pptx, 200),
-    "XLSX": ("a.xlsx", office_xlsx, 100),
+    "JSON": ("a.json", long(documents.json_object), 200),
+    "XML": ("a.xml", long(documents.xml), 200),
+    "notebooks": ("a.ipynb", long(documents.notebook), 200),
+    "EML": ("a.eml", letter, 200),
 }
+
+
+def by_html(content: bytes) -> None:
+    from html_to_markdown import convert
+
+    convert(content.decode())
+
+
+def by_liteparse(content: bytes) -> None:
+    from liteparse import LiteParse
+
+    LiteParse(output_format="markdown", image_mode="off", ocr_enabled=False, quiet=True).parse(content)
+
+
+def alone(key: str) -> Callable[[bytes], None] | None:
+    """What the library does by itself; None where the reader is our own."""
+    kind = formats.format_of("", key) or formats.PLAIN
+    if kind is formats.HTML:
+        return by_html
+    if kind is formats.PDF:
+        return by_liteparse
+    own = {formats.RST: "text/prs.fallenstein.rst"}
+    if kind in (formats.RST, formats.ASCIIDOC) or any("office" in reader for reader in kind.readers):
+        return lambda content: void(extracted(content, own.get(kind, kind.media_type)))
+    return None
+
+
+def void(_value: object) -> None:
+    return None
+
+
+MARKITDOWN = """
+import io, sys, time
+from markitdown import MarkItDown, StreamInfo
+reader, rounds = MarkItDown(), 3
+for line in sys.stdin:
+    path, suffix, count = line.split()
+    content = open(path, "rb").read()
+    best = 1e9
+    try:
+        reader.convert_stream(io.BytesIO(content), stream_info=StreamInfo(extension=suffix))
+        for _ in range(rounds):
+            started = time.process_time()
+            for _ in range(int(count)):
+                reader.convert_stream(io.BytesIO(content), stream_info=StreamInfo(extension=suffix))
+            best = min(best, time.process_time() - started)
+        print(int(count) / best, flush=True)
+    except Exception as error:
+        print(0, flush=True)
+"""
 
 
 def raw(key: str, content: bytes) -> RawDocument:
@@ -101,37 +194,92 @@ def markdown_in(folder: Path) -> list[RawDocument]:
     return [raw(path.name, path.read_bytes()) for path in sorted(folder.rglob("*.md"))]
 
 
-async def seconds(parser: DocumentParser, documents: Sequence[RawDocument], at_once: int) -> float:
-    waiting = iter(documents)
-
-    async def work() -> None:
-        for document in waiting:
-            await parser.parse(document)
-
-    started = time.perf_counter()
-    async with anyio.create_task_group() as tasks:
-        for _ in range(at_once):
-            tasks.start_soon(work)
-    return time.perf_counter() - started
-
-
-async def measure(name: str, documents: Sequence[RawDocument], processes: int) -> None:
-    parser = DocumentParser(processes=processes)
-    await seconds(parser, documents[:processes], processes)
-    best = min([await seconds(parser, documents, processes) for _ in range(ROUNDS)])
-    megabytes = sum(len(document.content) for document in documents) / 1e6
-    print(
-        f"| {name} | {len(documents):,} | {megabytes / best:.1f} | {len(documents) / best:,.0f} |", flush=True
+def spent(parser: DocumentParser) -> float:
+    """Processor seconds of this process and of its workers, so far."""
+    alive = [psutil.Process(worker._process.pid).cpu_times() for worker in parser._workers._idle]  # noqa: SLF001
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (
+        time.process_time()
+        + (ended.ru_utime + ended.ru_stime)
+        + sum(worker.user + worker.system for worker in alive)
     )
 
 
+async def rate(parser: DocumentParser, files: Sequence[RawDocument]) -> float:
+    """Documents a second: the best of several rounds."""
+    for document in files[:10]:
+        await parser.parse(document)
+    best = float("inf")
+    for _ in range(ROUNDS):
+        started = spent(parser)
+        for document in files:
+            await parser.parse(document)
+        best = min(best, spent(parser) - started)
+    return len(files) / best
+
+
+def rate_alone(read: Callable[[bytes], None], content: bytes, count: int) -> float:
+    read(content)
+    best = float("inf")
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        for _ in range(count):
+            read(content)
+        best = min(best, time.process_time() - started)
+    return count / best
+
+
+class Markitdown:
+    """A process that reads the same files with markitdown."""
+
+    def __init__(self, python: str) -> None:
+        self._process = subprocess.Popen(
+            [python, "-c", MARKITDOWN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def rate(self, key: str, content: bytes, count: int) -> float:
+        if self._process.stdin is None or self._process.stdout is None:
+            return 0.0
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            self._process.stdin.write(f"{file.name} {Path(key).suffix} {count}\n")
+            self._process.stdin.flush()
+            return float(self._process.stdout.readline() or 0)
+
+
 async def main() -> None:
-    processes = os.cpu_count() or 1
-    print("| format | files | MB/s | docs/s |\n| --- | --- | --- | --- |")
-    if len(sys.argv) > 1:
-        await measure("Markdown", markdown_in(Path(sys.argv[1])), processes)
+    options = argparse.ArgumentParser()
+    options.add_argument("folder", nargs="?", type=Path)
+    options.add_argument("--markitdown", metavar="PYTHON")
+    chosen = options.parse_args()
+    other = Markitdown(chosen.markitdown) if chosen.markitdown else None
+    parser = DocumentParser(processes=1)
+    print("| format | KB | docs/s | library alone | overhead | markitdown |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    if chosen.folder:
+        files = markdown_in(chosen.folder)
+        size = sum(len(file.content) for file in files) / len(files) / 1e3
+        print(f"| Markdown | {size:.1f} | {await rate(parser, files):,.0f} | – | – | – |")
     for name, (key, make, count) in GENERATED.items():
-        await measure(name, [raw(key, make())] * count, processes)
+        content = make()
+        ours = await rate(parser, [raw(key, content)] * count)
+        read = alone(key)
+        its = await to_thread.run_sync(rate_alone, read, content, count) if read else None
+        beside = [f"{its:,.0f}", f"{its / ours - 1:.0%}"] if its else ["–", "–"]
+        theirs = other.rate(key, content, max(3, count // 20)) if other else 0
+        cells = [
+            name,
+            f"{len(content) / 1e3:.1f}",
+            f"{ours:,.0f}",
+            *beside,
+            f"{theirs:,.1f}" if theirs else "–",
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,23 +5,22 @@ Light to import: what opens connections is imported when the first request is ma
 
 from __future__ import annotations
 
-import base64
-import email.utils
 import json
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urldefrag, urljoin, urlsplit, urlunsplit
+from urllib.parse import urldefrag, urljoin
 
 import anyio
-from pydantic import SecretStr
 
-from connectors._reach import Reach, origin, shown
-from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
+from connectors._answer import Answer
+from connectors._manners import USER_AGENT, Credentials, Manners, Patience
+from connectors._reach import Reach
+from connectors._refusals import Throttled, refusal
+from connectors._url import on_the_wire, shown
+from pipeline.errors import ItemUnreadable, SourceError, SourceRefused, SourceUnavailable
 from pipeline.records import JsonValue
 
 if TYPE_CHECKING:
@@ -30,123 +29,12 @@ if TYPE_CHECKING:
 
     from connectors._wire import Reply, Request
 
+__all__ = ["USER_AGENT", "Answer", "Credentials", "Http", "Manners", "Patience", "whole"]
+
 log = logging.getLogger(__name__)
 
-USER_AGENT = "Docweave/0.1 (+https://pypi.org/project/docweave)"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_ASKED_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 _MOST_REDIRECTS = 10
-_SAFE = "%/:=&?~#+!$,;'@()*[]"
-"""What stays as it is in a path or query: all that has a meaning there, and escapes that are made already."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back at last."""
-
-    url: str
-    """Of what is answered: redirects are followed. Without a fragment."""
-    status: int
-    headers: Mapping[str, str]
-    """By names in lower case."""
-    content: bytes
-
-    @property
-    def media_type(self) -> str:
-        """As the server says, without parameters, in lower case; empty where it does not."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-    @property
-    def charset(self) -> str:
-        """As the server says; empty where it does not."""
-        for parameter in self.headers.get("content-type", "").split(";")[1:]:
-            name, _, value = parameter.partition("=")
-            if name.strip().lower() == "charset":
-                return value.strip().strip("\"'").lower()
-        return ""
-
-    def json(self) -> JsonValue:
-        """The content as JSON.
-
-        Raises:
-            SourceUnavailable: it is none, as from something between us and the service.
-        """
-        try:
-            value: JsonValue = json.loads(self.content)
-        except ValueError:
-            value, whole = None, False
-        else:
-            whole = True
-        if not whole:
-            raise SourceUnavailable(
-                f"{shown(self.url)} answered {self.status} with {len(self.content):,} bytes "
-                f"of {self.media_type or 'no media type'} that are no JSON"
-            )
-        return value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """A secret, and who may see it."""
-
-    secret: SecretStr
-    url: str
-    """Its scheme and host get the secret, and no other: not after a redirect either."""
-    header: str = "Authorization"
-    form: str = "Bearer {}"
-    user: str | None = None
-    """With a user name it is a password, sent as HTTP Basic has it; `form` does not count."""
-
-    def header_for(self, url: str) -> Mapping[str, str]:
-        """The header with the secret; nothing for another origin."""
-        if origin(url) != origin(self.url):
-            return {}
-        secret = self.secret.get_secret_value()
-        if self.user is not None:
-            pair = base64.b64encode(f"{self.user}:{secret}".encode()).decode("ascii")
-            return {self.header: f"Basic {pair}"}
-        return {self.header: self.form.format(secret)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How often a request is made. What tells the time is here too, so that a test need not wait."""
-
-    attempts: int = 4
-    first_wait_seconds: float = 1.0
-    """The first wait is drawn from 0 to this, each next one from twice as much (full jitter)."""
-    longest_wait_seconds: float = 60.0
-    """A server that asks for a longer one is not asked again in this run."""
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    clock: Callable[[], float] = time.monotonic
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manners:
-    """How a source is asked."""
-
-    seconds: float = 30.0
-    """For one request with the whole of its answer."""
-    per_second: float | None = None
-    """Requests begun; None for no limit."""
-    connections: int = 4
-    max_bytes: int = 50_000_000
-    """Of one answer, unpacked."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Sent with every request, to whatever host: nothing secret."""
-    patience: Patience = field(default_factory=Patience)
-
-
-class TooLarge(ItemUnreadable):
-    """An answer of more bytes than the limit."""
-
-
-class _Throttled(SourceUnavailable):
-    """A server that asks to be left alone for so many seconds."""
-
-    def __init__(self, message: str, *, seconds: float) -> None:
-        super().__init__(message)
-        self.seconds = seconds
 
 
 @dataclass(slots=True)
@@ -289,7 +177,7 @@ class Http:
             content=content,
             seconds=self._manners.seconds,
             max_bytes=self._manners.max_bytes if max_bytes is None else max_bytes,
-            limit_name=f"sources.{self.reach.source}.max_bytes",
+            limit_name=f"sources.{self.reach.source}.max_bytes" if max_bytes is None else "the limit",
         )
 
     async def _insisted(self, request: Request, returned: Collection[int]) -> Reply:
@@ -331,6 +219,18 @@ class Http:
             raise self._refusal(request, reply)
         return reply
 
+    def _refusal(self, request: Request, reply: Reply) -> SourceError:
+        """What the reply means; it holds up the requests that follow, too."""
+        known = self._credentials is not None
+        error = refusal(shown(request.url), reply.status, reply.headers, with_credentials=known)
+        patience = self._manners.patience
+        if isinstance(error, Throttled) and error.seconds > patience.longest_wait_seconds:
+            told = f"{error}, and wants to be left alone for {error.seconds:.0f} s"
+            return Throttled(told, seconds=error.seconds)
+        if isinstance(error, Throttled) and error.seconds:
+            self._free_at = max(self._free_at, patience.clock() + error.seconds)
+        return error
+
     async def _turn(self) -> None:
         """Wait until the next request may begin."""
         now = self._manners.patience.clock()
@@ -338,28 +238,6 @@ class Http:
         self._free_at = begins + self._interval
         if begins > now:
             await self._manners.patience.sleep(begins - now)
-
-    def _refusal(self, request: Request, reply: Reply) -> SourceRefused | SourceUnavailable | ItemUnreadable:
-        """What a status that is no answer means."""
-        where, status = shown(request.url), reply.status
-        told = f"{where} answered {status}{_phrase(status)}"
-        wait = _retry_after(reply)
-        if status == HTTPStatus.TOO_MANY_REQUESTS or (status == HTTPStatus.FORBIDDEN and wait is not None):
-            return self._throttled(f"{told}: too many requests", wait or 0.0)
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            whose = "the credentials are not accepted" if self._credentials else "it wants credentials"
-            return SourceRefused(f"{told}: {whose}")
-        if status in _ASKED_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return self._throttled(told, wait or 0.0)
-        return ItemUnreadable(told)
-
-    def _throttled(self, told: str, wait: float) -> SourceUnavailable:
-        patience = self._manners.patience
-        if wait > patience.longest_wait_seconds:
-            told += f", and wants to be left alone for {wait:.0f} s"
-        elif wait:
-            self._free_at = max(self._free_at, patience.clock() + wait)
-        return _Throttled(told, seconds=wait)
 
 
 @contextmanager
@@ -380,55 +258,17 @@ def _failure(state: RetryCallState) -> BaseException | None:
 
 
 def _wait_asked_for(error: BaseException | None) -> float:
-    return error.seconds if isinstance(error, _Throttled) else 0.0
+    return error.seconds if isinstance(error, Throttled) else 0.0
 
 
 def _note(error: BaseException | None, wait: float) -> None:
     log.info("%s; asking again in %.1f s", error, wait)
 
 
-def _phrase(status: int) -> str:
+def _target(url: str, location: str) -> str:
+    with suppress(UnicodeError):
+        location = location.encode("latin-1").decode("utf-8")  # what servers mean by it
     try:
-        return f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        return ""
-
-
-def _retry_after(reply: Reply) -> float | None:
-    """What the server asks for, in seconds: by Retry-After, or by the moment when its window ends."""
-    after, now = reply.headers.get("retry-after", "").strip(), time.time()
-    if after.isascii() and after.isdigit():
-        return float(after[:9])
-    if after:
-        try:
-            return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - now)
-        except (ValueError, OverflowError):
-            return None
-    ends = reply.headers.get("x-ratelimit-reset", "")
-    if reply.headers.get("x-ratelimit-remaining") == "0" and ends.isascii() and ends.isdigit():
-        return max(0.0, float(ends[:12]) - now)
-    return None
-
-
-def _target(url: str, target: str) -> str:
-    try:
-        return urljoin(url, target)
+        return urljoin(url, location)
     except ValueError:
         raise ItemUnreadable(f"{shown(url)} redirects to what is no URL") from None
-
-
-def on_the_wire(url: str) -> str:
-    """The URL in ASCII: names as IDNA has them, everything else percent-encoded where it must be."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if not host.isascii():
-        import idna  # noqa: PLC0415 - seldom needed
-
-        try:
-            host = idna.encode(host, uts46=True).decode("ascii")
-        except idna.IDNAError as error:
-            raise ItemUnreadable(f"{shown(url)} has a host that is no name: {error}") from error
-    netloc = f"[{host}]" if ":" in host else host
-    if parts.port is not None:
-        netloc += f":{parts.port}"
-    return urlunsplit((parts.scheme, netloc, quote(parts.path or "/", _SAFE), quote(parts.query, _SAFE), ""))

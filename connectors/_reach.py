@@ -7,16 +7,15 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeAlias
-from urllib.parse import SplitResult, urlsplit
 
 import anyio
 
+from connectors._url import PORTS, host_of, shown, split
 from pipeline.errors import ItemUnreadable, SourceUnavailable
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-PORTS = {"http": 80, "https": 443}
 EVERY_NETWORK: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 """For a host that the settings name on purpose: it may be anywhere."""
 _TOLD_APART: tuple[Network, ...] = (
@@ -54,7 +53,7 @@ class Reach:
             ItemUnreadable: by scheme, host, or a password in it.
         """
         parts = split(url)
-        if parts is None or parts.scheme not in PORTS or not parts.hostname:
+        if parts is None or parts.scheme not in PORTS or not host_of(url):
             raise ItemUnreadable(f"{shown(url)} is no http or https URL")
         if parts.username is not None or parts.password is not None:
             raise ItemUnreadable(f"{shown(url)} holds a user name: only headers of the settings are sent")
@@ -106,40 +105,6 @@ async def resolve(host: str, port: int) -> list[str]:
     """
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(where[0]) for *_, where in found))
-
-
-def split(url: str) -> SplitResult | None:
-    """The parts of a URL; None for what is none."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts
-
-
-def host_of(url: str) -> str:
-    """The host in lower case, with the port where it is not the scheme's own; empty for what is no URL."""
-    parts = split(url)
-    if parts is None or not parts.hostname:
-        return ""
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname.rstrip(".")
-    return name if parts.port in (None, PORTS.get(parts.scheme)) else f"{name}:{parts.port}"
-
-
-def origin(url: str) -> str:
-    """The scheme and the host, as `host_of` has it."""
-    parts = split(url)
-    return f"{parts.scheme if parts else ''}://{host_of(url)}"
-
-
-def shown(url: str) -> str:
-    """A URL as errors show it: without the user name and password, the query and the fragment."""
-    parts = split(url)
-    if parts is None or not parts.netloc:
-        return "what is no URL"
-    query = "?…" if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
 
 
 def _above(name: str) -> Iterator[str]:

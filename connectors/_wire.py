@@ -18,8 +18,9 @@ import anyio
 import certifi
 import httpcore
 
-from connectors._http import TooLarge
-from connectors._reach import Reach, shown
+from connectors._reach import Reach
+from connectors._refusals import TooLarge
+from connectors._url import shown
 from pipeline.errors import ItemUnreadable, SourceUnavailable
 
 _CONNECT_SECONDS = 15.0

@@ -20,7 +20,7 @@ import anyio.to_thread
 from pydantic import Field
 
 from connectors._http import Answer, Http, whole
-from connectors._reach import shown
+from connectors._url import shown
 from connectors.cache_folder import cache_file
 from connectors.http_content import content_of, kind_of
 from connectors.http_settings import HttpSettings, WebUrl

@@ -37,7 +37,7 @@ def content_of(answer: Answer, kind: str) -> bytes:
 
 
 def decoded(content: bytes, charset: str = "") -> str:
-    """The text of HTML: its encoding by byte order mark, the answer's header, or its own word, in this order."""
+    """HTML as text: its encoding by byte order mark, the answer's header, or its own word, in turn."""
     declared = _DECLARED.search(content[:4096])
     own = declared[1].decode("ascii") if declared else ""
     for encoding in (_marked(content), charset, own):

@@ -8,8 +8,9 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, ByteSize, Field, WithJsonSchema
 
-from connectors._http import USER_AGENT, Credentials, Http, Manners
-from connectors._reach import PORTS, Reach, host_of, split
+from connectors._http import USER_AGENT, Credentials, Http, Manners, Patience
+from connectors._reach import Reach
+from connectors._url import PORTS, host_of, split
 from connectors.settings import Secret, SharedSettings
 
 
@@ -100,6 +101,7 @@ class HttpSettings(SharedSettings):
             per_second=self.requests_per_second,
             max_bytes=self.max_bytes,
             headers={"User-Agent": self.user_agent},
+            patience=Patience(),
         )
         return Http(reach, manners=manners, credentials=self._credentials(first))
 

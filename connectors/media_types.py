@@ -15,28 +15,48 @@ DOCUMENTS = (
     "txt",
     "rst",
     "adoc",
+    "asciidoc",
     "pdf",
     "docx",
+    "doc",
+    "odt",
+    "rtf",
     "pptx",
+    "ppt",
+    "odp",
     "xlsx",
+    "xls",
+    "ods",
     "csv",
     "tsv",
+    "epub",
+    "ipynb",
+    "eml",
+    "msg",
 )
-"""What is read where the settings say nothing: pictures and the like would be reported as failures."""
+"""What is read where the settings say nothing: pictures and the like would be reported as failures.
+
+Not data and source code, nor archives, which are parsed too where they are included by name.
+"""
 
 _OPEN_XML = "application/vnd.openxmlformats-officedocument"
 _EXPLICIT = {
+    ".adoc": "text/asciidoc",
+    ".asciidoc": "text/asciidoc",
     ".csv": "text/csv",
     ".docx": f"{_OPEN_XML}.wordprocessingml.document",
     ".eml": "message/rfc822",
     ".epub": "application/epub+zip",
     ".htm": "text/html",
     ".html": "text/html",
+    ".ipynb": "application/x-ipynb+json",
+    ".jsonl": "application/x-ndjson",
     ".log": "text/plain",
     ".markdown": "text/markdown",
     ".md": "text/markdown",
     ".mdown": "text/markdown",
     ".mdx": "text/markdown",
+    ".ndjson": "application/x-ndjson",
     ".msg": "application/vnd.ms-outlook",
     ".odp": "application/vnd.oasis.opendocument.presentation",
     ".ods": "application/vnd.oasis.opendocument.spreadsheet",

@@ -8,7 +8,7 @@ from typing import Annotated, Protocol, TypeAlias, cast, get_args
 
 from connectors.confluence import ConfluenceConnector, ConfluenceSettings
 from connectors.feed import FeedConnector, FeedSettings
-from connectors.files import FilesConnector, FilesSettings
+from connectors.files import FilesSettings, files_connector
 from connectors.git import GitConnector, GitSettings
 from connectors.github import GithubConnector, GithubSettings
 from connectors.notion import NotionConnector, NotionSettings
@@ -25,7 +25,7 @@ GROUP = "docweave.connectors"
 with a method `connect(source)`."""
 
 _CONNECTORS: Mapping[type[SharedSettings], Callable[..., Connector]] = {
-    FilesSettings: FilesConnector,
+    FilesSettings: files_connector,
     WebSettings: WebConnector,
     FeedSettings: FeedConnector,
     GitSettings: GitConnector,

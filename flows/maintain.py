@@ -23,8 +23,8 @@ know_blocks()
 async def maintain(config: str) -> State[Any]:
     """Compact the tables, make and extend their indexes, and clear away what nobody needs any more.
 
-    Waits while another run writes the tables, as the settings say; with `when_busy: skip` it leaves them to the
-    next time. To do it twice is to do it once.
+    Waits while another run writes the tables, as the settings say; with `when_busy: skip` it leaves them to
+    the next time. To do it twice is to do it once.
 
     Args:
         config: The path of the YAML settings.

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 import anyio
 
 from pipeline.budget import Budget
-from pipeline.examine import Examined, Finding, Kind, Treatment, examine
+from pipeline.examine import Examined, Treatment, examine
+from pipeline.findings import Finding, Kind
 from pipeline.protocols import Reader
 from pipeline.records import JsonValue
 from pipeline.reembed import Sample, Sampled, embed_again

@@ -11,12 +11,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
 
-from pipeline import digest
+from pipeline import digest, tokens
+from pipeline.findings import Finding, Kind
 from pipeline.protocols import Embedder
 from pipeline.records import (
     Chunk,
@@ -26,7 +26,7 @@ from pipeline.records import (
     JsonValue,
     Vectors,
 )
-from pipeline.regroup import Kept, proven
+from pipeline.regroup import Kept, is_told_blanks, proven
 from pipeline.stored import About, Stored, StoredMarks
 
 LOSSY_FROM = 2**64
@@ -35,51 +35,6 @@ UNIT = 0.01
 """How far from 1 the length of a float16 vector may be."""
 NAMED = 5
 """Places that a reason names; of more it tells how many."""
-
-
-class Kind(StrEnum):
-    """What is wrong."""
-
-    ORPHAN = "orphan"
-    """Chunks of a document that the documents table does not know."""
-    DOUBLED = "doubled"
-    """A row that stands there twice."""
-    MISSING = "missing"
-    """Chunks that are not there."""
-    MARKS = "marks"
-    """The documents table tells other groups or counts than the chunks do."""
-    OFFSETS = "offsets"
-    """Chunks that overlap, or are not as long as their offsets say."""
-    ROW = "row"
-    """What stands beside the vectors is not what was written: title, address, metadata, headings, offsets."""
-    TEXT = "text"
-    """The texts of a group are not those that its digest was made of."""
-    VECTOR = "vector"
-    """A vector that none can be: NULL, zero, not finite, or not of the space."""
-    EMBEDDING = "embedding"
-    """A group that came out otherwise when it was embedded again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that is not as it must be."""
-
-    kind: Kind
-    source: str
-    key: str
-    reason: str
-    cosine: float | None = None
-    """Of `EMBEDDING`: of the stored vector and its new one, where they are least alike."""
-
-    def as_json(self) -> dict[str, JsonValue]:
-        """For a program to read."""
-        plain: dict[str, JsonValue] = {
-            "kind": self.kind.value,
-            "source": self.source,
-            "key": self.key,
-            "reason": self.reason,
-        }
-        return plain if self.cosine is None else {**plain, "cosine": self.cosine}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,11 +217,22 @@ class _Examination:
             self._add(Kind.MARKS, f"tokens is {marks.tokens:,}, and its groups have another number")
 
     def _not_proven(self, marks: StoredMarks, refuted: Sequence[int]) -> None:
+        groups = len(marks.state.group_keys)
+        among = f"{_named('group', refuted, verb='')} of {groups}"
         if _is_lossy(marks.about, self._chunks):
             self._found.unproven = "its texts: not all of them can be stored as they were"
+        elif len(refuted) == groups and self._may_be_blanks(groups):
+            self._found.unproven = "its texts: the white space of its opening is not known"
         else:
-            among = f"{_named('group', refuted, verb='')} of {len(marks.state.group_keys)}"
             self._add(Kind.TEXT, f"{among}: its texts are not those that its digest was made of")
+
+    def _may_be_blanks(self, groups: int) -> bool:
+        """Whether white space that is not stored may be all that keeps the digests from coming out."""
+        embedder, grouping = self._treatment.embedder, self._treatment.grouping
+        return is_told_blanks(self._chunks, embedder, grouping, groups) and all(
+            len(chunk.text) == chunk.end - chunk.start and tokens.count(chunk.text) == chunk.tokens
+            for chunk in self._chunks
+        )
 
 
 def _wrong_vectors(stored: Stored, space: EmbeddingSpace) -> Iterator[tuple[int, str]]:

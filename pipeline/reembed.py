@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeline.budget import Budget
 from pipeline.errors import EmbedError, Recovery, SettingsError
-from pipeline.examine import Finding, Kind, ProvenGroup, Treatment, examine
+from pipeline.examine import ProvenGroup, Treatment, examine
+from pipeline.findings import Finding, Kind
 from pipeline.pack import Packer
 from pipeline.protocols import Embedder, Reader
 from pipeline.records import EmbedReply, EmbedRequest, Vectors

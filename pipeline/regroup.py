@@ -64,6 +64,12 @@ def proven(
     return found
 
 
+def is_told_blanks(chunks: Sequence[Chunk], embedder: Embedder, grouping: Grouping, groups: int) -> bool:
+    """Whether white space that is not stored is a part of what each group of a document is told."""
+    whole = groups == 1 and embedder.limits.group_chunks > 1
+    return grouping.lead is Lead.OPENING and not whole and (len(chunks) > 1 or chunks[0].start > 0)
+
+
 def _leads(title: str, chunks: Sequence[Chunk], most: int) -> Iterator[str]:
     """What may have been said of the document's opening: the likeliest first."""
     first: list[Chunk] = []

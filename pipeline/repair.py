@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from pipeline.examine import Examined, Finding, Kind, Treatment, examine
+from pipeline.examine import Examined, Treatment, examine
+from pipeline.findings import Finding, Kind
 from pipeline.plan import RemovalGuard
 from pipeline.protocols import Store
 from pipeline.records import JsonValue, Vectors

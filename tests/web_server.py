@@ -1,10 +1,11 @@
-"""A web site on loopback, in the test's own event loop: it notes what it is asked, and misbehaves where it is told to."""
+"""A web site on loopback, in the test's own event loop: notes what it is asked, and misbehaves if told to."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,15 @@ class Site:
         """One for each open connection."""
         self.url = ""
 
+    async def until_closed(self) -> None:
+        """Wait until nobody is connected any more.
+
+        Raises:
+            TimeoutError: somebody still is.
+        """
+        async with asyncio.timeout(5):
+            await asyncio.gather(*self.serving, return_exceptions=True)
+
     def put(self, path: str, body: bytes | str = b"", **how: object) -> None:
         content = body.encode() if isinstance(body, str) else body
         self.routes[path] = replace(Answered(body=content), **how)  # type: ignore[arg-type]
@@ -108,11 +118,11 @@ class Site:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Site]:
+async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
     """A site, for as long as the block lasts."""
     site = Site()
-    server = await asyncio.start_server(lambda r, w: _serve(site, r, w), "127.0.0.1", 0)
-    site.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(lambda r, w: _serve(site, r, w), "127.0.0.1", 0, ssl=tls)
+    site.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield site
     finally:

@@ -13,8 +13,9 @@ import anyio
 import anyio.to_thread
 
 from connectors import globs
-from connectors._http import Answer, Http, TooLarge
-from connectors._reach import shown
+from connectors._http import Answer, Http
+from connectors._refusals import TooLarge
+from connectors._url import shown
 from connectors.cache_folder import cache_file
 from connectors.http_content import content_of, kind_of
 from connectors.media_types import media_type

@@ -10,7 +10,8 @@ from http import HTTPStatus
 
 import anyio.to_thread
 
-from connectors._http import Answer, Http, TooLarge
+from connectors._http import Answer, Http
+from connectors._refusals import TooLarge
 from connectors.http_content import content_of
 from connectors.spool import Spool
 from connectors.web.at_once import each
@@ -69,7 +70,9 @@ class Crawl:
         self._add(waiting, start, 0)
         while waiting:
             batch = [waiting.popleft() for _ in range(min(_AT_ONCE, len(waiting)))]
-            found = await each(self._visited, batch)
+            known = await anyio.to_thread.run_sync(self.remembered.some, [url for url, _ in batch])
+            visits = [(url, known.get(url), not depth) for url, depth in batch]
+            found = await each(self._visited, visits)
             for (_, depth), page in zip(batch, found, strict=True):
                 if page is not None:
                     self._take(page, depth, waiting)
@@ -105,25 +108,24 @@ class Crawl:
             f"/{folder}: leave out with exclude what leads nowhere, or raise max_pages"
         )
 
-    async def _visited(self, asked: tuple[str, int]) -> Page | None:
-        url, depth = asked
+    async def _visited(self, visit: tuple[str, Page | None, bool]) -> Page | None:
+        url, known, is_start = visit
         try:
-            return await self._visit(url)
+            return await self._visit(url, known, is_start=is_start)
         except (ItemUnreadable, SourceRefused) as error:
-            if not depth:
+            if is_start:
                 raise SourceRefused(f"{self.bounds.where}.crawl.start: {error}") from error
             log.info("not listed: %s", error)
             return None
 
-    async def _visit(self, url: str) -> Page | None:
-        """What is there now; from memory, where the server says that it is the same."""
-        known = await anyio.to_thread.run_sync(self.remembered.get, url)
+    async def _visit(self, url: str, known: Page | None, *, is_start: bool) -> Page | None:
+        """What is there now; as it is remembered, where the server says that it is the same."""
         try:
             answer = await self._answer(url, known)
         except TooLarge:
             return Page(url=url, version=UNREADABLE)
         except SourceRefused:
-            if known is None:
+            if known is None or is_start:
                 raise
             return replace(known, version=UNREADABLE)  # reported, and not taken for gone
         if known and answer.status == HTTPStatus.NOT_MODIFIED:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
-from connectors._reach import split
+from connectors._url import split
 from connectors.http_content import decoded
 
 _MOST_BYTES = 4_000_000
@@ -73,7 +73,7 @@ def outline(
                 links[_absolute(at, attributes.get("href", "")) or at] = None
             case "frame" | "iframe" if attributes.get("src"):
                 links[_absolute(at, attributes["src"]) or at] = None
-        if len(links) > _MOST_LINKS:
+        if len(links) >= _MOST_LINKS:
             break
     said = {*robots, *tagged(headers)}
     return Outline(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,19 +20,16 @@ class Remembered:
     Blocks, shortly: for a worker thread.
     """
 
-    def __init__(self, file: Path) -> None:
-        """Opens the file, and makes it where it is not there.
-
-        Raises:
-            OSError: it cannot be made.
-        """
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def __init__(self, file: Path | None) -> None:
+        """Opens the file, and makes it where it is not there; without one, remembers for now."""
         self._turn = threading.Lock()
         try:
-            self._rows = self._opened(file)
-        except sqlite3.DatabaseError:  # not a database, or half of one
-            file.unlink(missing_ok=True)
-            self._rows = self._opened(file)
+            self._rows = _opened(file)
+        except sqlite3.DatabaseError:
+            if file is None:
+                raise
+            file.unlink(missing_ok=True)  # no database, or half of one
+            self._rows = _opened(file)
 
     def __enter__(self) -> Self:
         return self
@@ -39,11 +37,12 @@ class Remembered:
     def __exit__(self, *_: object) -> None:
         self._rows.close()
 
-    def get(self, asked: str) -> Page | None:
-        """The page that this URL led to."""
+    def some(self, asked: Sequence[str]) -> dict[str, Page]:
+        """The pages that these URLs led to, as far as it has them."""
+        places = ",".join("?" * len(asked))
         with self._turn:
-            row = self._rows.execute("SELECT page FROM pages WHERE asked = ?", (asked,)).fetchone()
-        return from_json(row[0]) if row else None
+            rows = self._rows.execute(f"SELECT asked, page FROM pages WHERE asked IN ({places})", asked)  # noqa: S608 - marks alone
+            return {url: from_json(page) for url, page in rows}
 
     def put(self, asked: str, page: Page) -> None:
         """Remember it."""
@@ -58,12 +57,17 @@ class Remembered:
             self._rows.executemany("DELETE FROM pages WHERE asked = ?", gone)
             self._rows.execute("COMMIT")
 
-    def _opened(self, file: Path | str) -> sqlite3.Connection:
-        rows = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
+
+def _opened(file: Path | None) -> sqlite3.Connection:
+    rows = sqlite3.connect(file or ":memory:", timeout=30, isolation_level=None, check_same_thread=False)
+    try:
         rows.execute("PRAGMA synchronous = OFF")  # a cache: after a power cut it may be gone
         rows.execute("PRAGMA journal_mode = WAL")
         if rows.execute("PRAGMA user_version").fetchone() != (_FORM,):
             rows.execute("DROP TABLE IF EXISTS pages")
             rows.execute(f"PRAGMA user_version = {_FORM}")
         rows.execute("CREATE TABLE IF NOT EXISTS pages (asked TEXT PRIMARY KEY, page TEXT) WITHOUT ROWID")
-        return rows
+    except sqlite3.DatabaseError:
+        rows.close()
+        raise
+    return rows

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from connectors._http import Http, TooLarge
-from connectors._reach import origin, shown
+from connectors._http import Http
+from connectors._refusals import TooLarge
+from connectors._url import origin, shown
 from pipeline.errors import ItemUnreadable, SourceRefused
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import anyio.to_thread
 
 from connectors._http import Answer, Http, whole
-from connectors._reach import shown
+from connectors._url import shown
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
 
 MAX_BYTES = 52_428_800

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
-from connectors._http import on_the_wire
-from connectors._reach import host_of
-from pipeline.errors import ItemUnreadable
+from connectors._url import host_of, on_the_wire
 
 TRACKING = (
     "utm_*",
@@ -54,7 +52,7 @@ def canonical(url: str, dropped: Sequence[str] = TRACKING) -> str | None:
     """
     try:
         parts = urlsplit(on_the_wire(url.strip()))
-    except (ItemUnreadable, ValueError):
+    except ValueError:
         return None
     host = host_of(urlunsplit(parts))
     if parts.scheme not in ("http", "https") or not host or "@" in urlsplit(url.strip()).netloc:

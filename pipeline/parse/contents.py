@@ -40,7 +40,8 @@ class _Unpacking:
     deepest: int
     members: list[Member] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
-    taken: set[str] = field(default_factory=set)
+    taken: dict[str, int] = field(default_factory=dict)
+    """Every name that is taken, and how many are called like it."""
     size: int = 0
 
     def container(self, content: bytes, kind: str, path: str, depth: int) -> None:
@@ -54,7 +55,7 @@ class _Unpacking:
     def _take(self, member: Member, path: str, depth: int) -> None:
         name = path + self._free(_sanitised(member.name), path)
         if len(member.content) > self.member_bytes:
-            self.refused.append((name, _too_large(len(member.content), self.member_bytes)))
+            self._refuse(name, _too_large(len(member.content), self.member_bytes))
             return
         kind = _format(member)
         if kind is None:
@@ -70,12 +71,19 @@ class _Unpacking:
             except _Full:
                 raise
             except Unreadable as reason:
-                self.refused.append((name, str(reason)))
+                self._refuse(name, str(reason))
 
     def _add(self, member: Member) -> None:
-        if len(self.members) >= self.most_documents:
-            raise _Full(f"holds more than {self.most_documents:,} documents: the most that are taken out")
+        self._count()
         self.members.append(member)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self._count()
+        self.refused.append((name, reason))
+
+    def _count(self) -> None:
+        if len(self.members) + len(self.refused) >= self.most_documents:
+            raise _Full(f"holds more than {self.most_documents:,} documents: the most that are taken out")
 
     def _zipped(self, content: bytes, path: str) -> Iterator[Member]:
         try:
@@ -84,7 +92,7 @@ class _Unpacking:
             raise Unreadable("is no ZIP archive, or a broken one") from error
         with archive:
             for info in archive.infolist():
-                name = _zip_name(info)
+                name = _sanitised(_zip_name(info))
                 if info.is_dir() or _is_litter(name):
                     continue
                 try:
@@ -92,7 +100,7 @@ class _Unpacking:
                 except _Full:
                     raise
                 except Unreadable as reason:
-                    self.refused.append((path + self._free(_sanitised(name), path), str(reason)))
+                    self._refuse(path + self._free(name, path), str(reason))
 
     def _inflated(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         """A member's bytes, never more than may be: what the archive says of its length is not believed."""
@@ -117,12 +125,14 @@ class _Unpacking:
 
     def _free(self, name: str, path: str) -> str:
         """The name, or like it and not taken: "a~2.md"."""
-        free, number = name, 1
+        free = name
         file = PurePosixPath(name)
+        number = self.taken.get(path + name, 0)
         while path + free in self.taken:
             number += 1
             free = str(file.with_name(f"{file.stem}~{number}{file.suffix}"))
-        self.taken.add(path + free)
+        self.taken[path + name] = max(number, 1)
+        self.taken.setdefault(path + free, 1)
         return free
 
 

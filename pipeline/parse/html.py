@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from pipeline.parse.decode import clean, decode
 from pipeline.parse.extract import Extract, Part, Unreadable
@@ -15,14 +16,19 @@ _DECLARED_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _MAIN = re.compile(r"<main\b[^>]*>.*?</main\s*>", re.IGNORECASE | re.DOTALL)
 _HEAD_CHARS = 100_000
+_WORD = re.compile(r"[\w-]+")
 _TAG = re.compile(r"<(html|meta|link)\b([^<>]{0,2000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
-# Beside what the library takes for navigation: footers, what says by its role what it is, and the "¶" that
-# documentation generators put behind each heading. It knows no combinators: "body > footer" matches nothing.
+# Beside what the library takes for navigation: what says by its role that it is no content, and what makers of
+# sites, and their generators, call so. It knows no combinators: "body > footer" matches nothing.
 _NOT_CONTENT = [
-    *("footer", "dialog", "template", "[hidden]", "[aria-hidden=true]"),
+    *("footer", "dialog", "template", "button", "[hidden]", "[aria-hidden=true]"),
     *("[role=navigation]", "[role=banner]", "[role=contentinfo]", "[role=search]", "[role=dialog]"),
-    "a.headerlink",
+    *("a.headerlink", "a.permalink", "a.anchor", "a.skip-link", "a.skip-to-content", ".mw-editsection"),
+    *("#sidebar", "#navbar", "#nav", "#menu", "#footer", "#site-header", "#site-footer", "#cookie-banner"),
+    *(".sidebar", ".navbar", ".breadcrumb", ".breadcrumbs", ".site-header", ".site-footer", ".site-nav"),
+    *(".cookie-banner", ".cookie-notice", ".cookie-consent", ".sphinxsidebar", ".md-sidebar"),
+    *(".navheader", ".navfooter", ".noprint", ".printfooter", ".catlinks"),
 ]
 _ASIDE = ["aside", "[role=complementary]"]  # inside the main content, an aside is a note on it
 _SAID = {
@@ -75,7 +81,7 @@ def to_markdown(markup: str, *, left_out: Sequence[str] = ()) -> str:
     )
     options = ConversionOptions(
         preprocessing=preprocessing,
-        exclude_selectors=list(left_out),
+        exclude_selectors=_that_may_match(left_out, markup),
         extract_metadata=False,
         compact_tables=True,
         inline_data_media="alt_text_only",
@@ -84,6 +90,17 @@ def to_markdown(markup: str, *, left_out: Sequence[str] = ()) -> str:
     if any("depth" in str(warning.kind).lower() for warning in result.warnings):
         raise Unreadable("has elements nested more than 1,024 deep")
     return result.content or ""
+
+
+def _that_may_match(selectors: Sequence[str], markup: str) -> list[str]:
+    """The selectors whose word stands in the markup: each one that is looked for takes time."""
+    lower = markup.lower()
+    return [selector for selector in selectors if _word(selector) in lower]
+
+
+@cache
+def _word(selector: str) -> str:
+    return max(_WORD.findall(selector), key=len)
 
 
 def _about(head: str) -> tuple[dict[str, JsonValue], str | None]:

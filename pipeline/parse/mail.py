@@ -17,6 +17,7 @@ _MOST_PARTS = 1_000
 _LEAST_HEADERS = {"from", "to", "subject", "date", "received", "message-id", "return-path"}
 _HEADERS = (("From", "from"), ("To", "to"), ("Cc", "cc"))
 _LONGEST_HEADER = 500
+_LONGEST_PARSED = 10_000  # parsing takes time by the square of the length
 _SIGNATURES = {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
 
 
@@ -144,7 +145,9 @@ def _addresses(message: EmailMessage, header: str) -> str:
 
 def _header(message: EmailMessage, name: str) -> str:
     try:
-        return " ".join(str(message[name] or "").split())
+        said = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
+        parsed = message.policy.header_fetch_parse(name, str(said)[:_LONGEST_PARSED])
+        return " ".join(str(parsed).split())
     except Exception:  # noqa: BLE001  the standard library raises anything over broken headers
         return ""
 

@@ -49,6 +49,8 @@ def _answer(reader: str, content: bytes, options: Options, at_most: int) -> tupl
         return "refused", f"gives {result.size:,} characters of text; at most {at_most:,} are taken".encode()
     except Unreadable as reason:
         return "refused", str(reason).encode()
+    except RecursionError:
+        return "failed", b"is nested too deeply"
     except MemoryError:
         return "failed", b"needs more memory than it may have"
     except BaseException as error:  # noqa: BLE001  parsers raise anything, PyO3's panics among it; it is reported

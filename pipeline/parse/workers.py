@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
-import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -25,7 +24,7 @@ from pipeline.errors import DocweaveError
 from pipeline.parse.extract import Extract, Option, Options, Result, Unreadable
 
 _START_SECONDS = 60
-_DOCUMENTS_PER_WORKER = 256  # then it is replaced: what the native libraries leak, goes
+_DOCUMENTS_PER_WORKER = 1_024  # then it is replaced: what the native libraries leak, goes
 _UTF8_BYTES = 4
 _HEAD_BYTES = 16 * 2**20  # of a reply, beside texts and contents: names, metadata
 
@@ -114,8 +113,7 @@ class Workers:
     def _start(self) -> _Worker:
         try:
             worker = _Worker(self._memory_bytes)
-            with worker.allowed(_START_SECONDS):
-                worker.receive(at_most=0)
+            worker.receive(at_most=0, seconds=_START_SECONDS)
         except (OSError, EOFError, TimeoutError) as error:
             raise DocweaveError(
                 f"no worker process for parsing starts: {type(error).__name__}: {error}"
@@ -125,10 +123,9 @@ class Workers:
     def _converse(self, worker: _Worker, request: dict[str, object], content: bytes) -> tuple[str, bytes]:
         at_most = int(str(request["at_most"]))
         try:
-            with worker.allowed(self._seconds):
-                worker.send(request, content)
-                # JSON escapes quotes and line feeds: up to twice the text, and a little for each page.
-                return worker.receive(at_most=2 * _UTF8_BYTES * at_most + _HEAD_BYTES)
+            worker.send(request, content)
+            # JSON escapes quotes and line feeds: up to twice the text, and a little for each page.
+            return worker.receive(at_most=2 * _UTF8_BYTES * at_most + _HEAD_BYTES, seconds=self._seconds)
         except TimeoutError:
             raise WorkerFailed(f"takes longer than {self._seconds:g} s to parse") from None
         except (OSError, EOFError):
@@ -165,9 +162,20 @@ class _Worker:
         requests.write(content)
         requests.flush()
 
-    def receive(self, *, at_most: int) -> tuple[str, bytes]:
-        """The next reply. Raises EOFError where the process is gone or says what no worker says."""
+    def receive(self, *, at_most: int, seconds: float) -> tuple[str, bytes]:
+        """The next reply.
+
+        Raises:
+            EOFError: the process is gone, or says what no worker says.
+            TimeoutError: it does not begin to answer, and is ended. (Should it stop in the middle of its
+                answer, it ends itself: it has set itself an alarm.)
+        """
         replies = _open(self._process.stdout)
+        answer = select.poll()
+        answer.register(replies, select.POLLIN)
+        if not answer.poll(seconds * 1000):
+            self._process.kill()
+            raise TimeoutError
         status, _, length = replies.readline(100).decode("ascii", errors="replace").partition(" ")
         if not length.strip().isdecimal() or int(length) > at_most:
             raise EOFError
@@ -175,27 +183,6 @@ class _Worker:
         if len(reply) < int(length):
             raise EOFError
         return status, reply
-
-    @contextlib.contextmanager
-    def allowed(self, seconds: float) -> Iterator[None]:
-        """Kill the process if the conversation takes longer, and raise TimeoutError."""
-        too_late = threading.Event()
-
-        def end() -> None:
-            too_late.set()
-            self._process.kill()
-
-        alarm = threading.Timer(seconds, end)
-        alarm.daemon = True
-        alarm.start()
-        try:
-            yield
-        except (OSError, EOFError):
-            if too_late.is_set():
-                raise TimeoutError from None
-            raise
-        finally:
-            alarm.cancel()
 
     def kill(self) -> None:
         """End it, whatever it is at."""

@@ -59,11 +59,8 @@ class CoreVectorQuery(CoreQuery, Protocol):
     def distance_type(self, distance_type: str) -> object:
         """Rank by this distance."""
 
-    def minimum_nprobes(self, minimum_nprobes: int) -> object:
-        """Look into so many partitions of an index, …"""
-
-    def maximum_nprobes(self, maximum_nprobes: int) -> object:
-        """… and into no more than so many."""
+    def nprobes(self, nprobes: int) -> object:
+        """Look into so many partitions of an index."""
 
     def refine_factor(self, refine_factor: int) -> object:
         """Compare so many times as many candidates of an index by their whole vectors."""
@@ -271,7 +268,7 @@ def _missing(core: ModuleType) -> list[str]:
         ),
         "VectorQuery": (
             *("where", "limit", "select_columns", "execute", "distance_type"),
-            *("minimum_nprobes", "maximum_nprobes", "refine_factor"),
+            *("nprobes", "refine_factor"),
         ),
         "FTSQuery": ("where", "limit", "select_columns", "execute"),
     }

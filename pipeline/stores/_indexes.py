@@ -16,7 +16,7 @@ from pipeline.upkeep import Policy
 
 if TYPE_CHECKING:
     from lancedb import AsyncTable
-    from lancedb.index import Bitmap, BTree, IvfRq, LabelList
+    from lancedb.index import Bitmap, BTree, IvfRq, IvfSq, LabelList
 
 VECTOR = "vector"
 VECTOR_INDEX = "vector_idx"
@@ -37,8 +37,7 @@ def looks_everywhere(query: _core.CoreVectorQuery) -> None:
     The index names candidates, from all partitions; distances are those of the whole vectors, and candidates
     are ranked by them. Rows that are not in it yet are compared one by one. Without an index nothing changes.
     """
-    query.maximum_nprobes(EVERY_PARTITION)  # first: the minimum may not be more, and each call is checked
-    query.minimum_nprobes(EVERY_PARTITION)
+    query.nprobes(EVERY_PARTITION)
     query.refine_factor(REFINE)
 
 
@@ -68,17 +67,27 @@ def wants_vectors(rows: int, schema: pa.Schema, policy: Policy) -> bool:
 
 async def build(table: AsyncTable, column: str, rows: int) -> None:
     """Make the index of a column, in place of the one that it has."""
-    declared = wanted_indexes(pinned_columns(await table.schema()))
-    await table.create_index(column, config=_config(column, rows, declared.get(column)), replace=True)
+    schema = await table.schema()
+    if column == VECTOR:
+        config: Bitmap | BTree | IvfRq | IvfSq | LabelList = _of_vectors(schema, rows)
+    else:
+        config = _of_values(wanted_indexes(pinned_columns(schema)).get(column))
+    # lancedb takes IvfSq, and forgets it in its types
+    await table.create_index(column, config=config, replace=True)  # type: ignore[arg-type]
 
 
-def _config(column: str, rows: int, kind: str | None) -> Bitmap | BTree | IvfRq | LabelList:
-    from lancedb.index import Bitmap, BTree, IvfRq, LabelList  # noqa: PLC0415 - whoever builds has imported it
+def _of_vectors(schema: pa.Schema, rows: int) -> IvfRq | IvfSq:
+    from lancedb.index import IvfRq, IvfSq  # noqa: PLC0415 - whoever builds has imported it
+
+    partitions = max(1, rows // ROWS_A_PARTITION)
+    if schema.field(VECTOR).type.list_size % 8:  # a bit for each dimension, and whole bytes
+        return IvfSq(distance_type="cosine", num_partitions=partitions)
+    return IvfRq(distance_type="cosine", num_bits=1, num_partitions=partitions)
+
+
+def _of_values(kind: str | None) -> Bitmap | BTree | LabelList:
+    from lancedb.index import Bitmap, BTree, LabelList  # noqa: PLC0415 - as above
 
     if kind == "BITMAP":
         return Bitmap()
-    if kind == "LABEL_LIST":
-        return LabelList()
-    if column != VECTOR:
-        return BTree()
-    return IvfRq(distance_type="cosine", num_bits=1, num_partitions=max(1, rows // ROWS_A_PARTITION))
+    return LabelList() if kind == "LABEL_LIST" else BTree()

@@ -29,8 +29,8 @@ UNINDEXED_ROWS = 100
 MOST_SEGMENTS = 4
 """Each time that an index of vectors is extended, it gets another segment, and the rows in it stay a file of
 their own. With so many it is made anew."""
-PROMPTLY = timedelta(minutes=1)
-"""Longer than it takes from looking at versions to clearing them away."""
+PROMPTLY = timedelta(minutes=5)
+"""Longer than it takes from looking at versions to clearing them away, when all is compacted."""
 ORPHANS_AFTER = timedelta(hours=1)
 """A file is left alone for so long: a run that is suspended, and has lost its lease, may still commit it."""
 

@@ -25,9 +25,9 @@ IS_TURN = f"id = '{TURN}'"
 IS_TOMB = f"key IS NULL AND id <> '{TURN}'"
 ID_INDEX = "id_idx"
 """As LanceDB names it."""
-UNINDEXED_ROWS, UNINDEXED_SHARE = 1_000, 100
-"""A merge through the index also reads all rows that the index does not cover, with their vectors. If they are
-more than so many, and more than one in so many of the others, it is quicker to read the ids of all rows."""
+UNINDEXED_ROWS = 2_000
+"""A merge through the index also reads all rows that the index does not cover, with their vectors: 11 MB for
+a thousand of 1,024 dimensions. With more of them, or than it covers, the ids of all rows are read instead."""
 ATTEMPTS = 20
 """How often a merge is begun again because somebody else has merged in the meantime, …"""
 LONGEST_PAUSE = 2.0
@@ -130,8 +130,7 @@ async def _is_covered(table: AsyncTable) -> bool:
     stats = await table.index_stats(ID_INDEX)
     if stats is None:
         return False
-    few = max(UNINDEXED_ROWS, stats.num_indexed_rows // UNINDEXED_SHARE)
-    return stats.num_unindexed_rows <= min(few, stats.num_indexed_rows)
+    return stats.num_unindexed_rows <= min(UNINDEXED_ROWS, stats.num_indexed_rows)
 
 
 async def _turn(table: AsyncTable) -> int:

@@ -221,7 +221,7 @@ async def test_a_folder_that_vanishes_during_the_walk_ends_the_listing_with_an_e
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr("connectors.files.os.scandir", vanishing)
+    monkeypatch.setattr("connectors.folder.os.scandir", vanishing)
     with pytest.raises(SourceUnavailable, match="/b cannot be read"):
         await place.keys()
 
@@ -301,7 +301,7 @@ async def test_a_file_that_grows_during_the_read_is_read_again(
             place.put("a.md", b"older and longer")
         return found
 
-    monkeypatch.setattr("connectors.files.os.fstat", growing)
+    monkeypatch.setattr("connectors.files.local.os.fstat", growing)
     raw = await connector.load(ref)
     monkeypatch.undo()
     [new] = await listed(connector)

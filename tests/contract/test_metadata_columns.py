@@ -437,12 +437,17 @@ async def test_conditions_hold_for_rows_of_every_age_after_compaction_and_with_i
     for document in SOME:
         await store.replace([document])
     store = await opened(uri, COLUMNS)
-    await store.replace([embedded("new.md", "word", metadata={"year": 2003, "tags": ["x"]})])
+    new: Metadata = {"year": 2003, "tags": ["x"], "draft": False}
+    await store.replace([embedded("new.md", "word", metadata=new)])
     chunks = await (await lancedb.connect_async(uri)).open_table("chunks")
     for name, kind in _columns.wanted_indexes(COLUMNS).items():
         await chunks.create_index(name, config=kinds[kind]())
     await store.upkeep()
-    await store.replace([embedded("newer.md", "word", metadata={"year": 2003, "tags": ["x"]})])
+    await store.replace([embedded("newer.md", "word", metadata=new)])
+    assert await keys(store, where("draft", comparison="=", value=False)) == [
+        "new.md",
+        "newer.md",
+    ]  # not what has none
     assert await keys(store, where("year", "=", 2003)) == ["3.md", "new.md", "newer.md"]
     assert len(await keys(store, where("tags", "=", "x"))) == 21
     other = await opened(uri, [Column(name="tags", type="text", path=("team",))])

@@ -1,18 +1,15 @@
-"""A real Prefect server and a real S3 server, each once for all tests that need one."""
+"""A real Prefect server, once for all tests that need one."""
 
 # ruff: noqa: PLC0415 - prefect reads its environment when it is imported
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flows.environment import PREFERRED
-from tests.s3 import Bucket, new_bucket, serving
 
 
 @pytest.fixture(scope="session")
@@ -28,25 +25,6 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
         with prefect_test_harness(server_startup_timeout=120):
             yield str(PREFECT_API_URL.value())
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """Its address."""
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """An empty one; nothing of the machine's own settings opens it."""
-    for name in os.environ:
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return new_bucket(s3_server, f"bucket-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from pipeline.audit import AuditReport, audit
 from pipeline.budget import Budget
 from pipeline.chunk import Chunker
 from pipeline.errors import InputRefused, RequestTooLarge, SettingsError
-from pipeline.examine import Finding, Kind, Treatment
+from pipeline.examine import Treatment
+from pipeline.findings import Finding, Kind
 from pipeline.plan import USUAL_GUARD, RemovalGuard
 from pipeline.protocols import Store
 from pipeline.records import EmbeddingSpace, EmbedLimits, Encoding, Grouping, Lead
@@ -422,14 +423,33 @@ async def test_a_fresh_table_and_a_damaged_one_are_told_apart_document_by_docume
     assert kinds(await audited(world)) == [("leave.md", "text"), ("travel.md", "orphan")]
 
 
-async def test_an_edit_of_the_opening_is_found_where_it_was_told_to_every_group(
+BOOK = "title LIKE '%book%' AND ordinal = 0"
+
+
+async def test_an_edit_of_the_opening_is_found_by_its_tokens(world: World, uri: str) -> None:
+    await (await table(uri)).update(where=BOOK, updates_sql={"text": "concat('Zß¶', substr(text, 4))"})
+    assert kinds(await audited(world)) == [("it's a 'book'.md", "text")]
+
+
+async def test_an_edit_of_the_opening_that_counts_the_same_cannot_be_refuted_and_is_told(
     world: World, uri: str
 ) -> None:
-    await (await table(uri)).update(
-        where="title LIKE '%book%' AND ordinal = 0",
-        updates_sql={"text": "concat('X', substr(text, 2))"},
-    )
-    assert kinds(await audited(world)) == [("it's a 'book'.md", "text")]
+    await (await table(uri)).update(where=BOOK, updates_sql={"text": "replace(text, 'policy', 'police')"})
+    report = await audited(world)
+    assert report.findings == []
+    tally = report.sources["notes"]
+    assert tally.unproven == 1
+    assert tally.proven < tally.groups
+
+
+async def test_white_space_that_is_not_guessed_is_no_finding(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.regroup.GUESSES", 0)
+    report = await audited(world)
+    assert report.clean
+    tally = report.sources["notes"]
+    assert (tally.unproven, tally.proven) == (5, 0), "all are of several groups"
 
 
 async def test_a_reader_that_cannot_write_is_enough(world: World, uri: str) -> None:

@@ -54,9 +54,10 @@ def found(config: Path) -> str:
 def test_a_rebuild_that_is_under_way_is_told_and_not_searched(config: Path) -> None:
     (config.parent / "handbook/fern.md").write_text(TEXT.format("twenty"), encoding="utf-8")
     ingest(config, rebuild=True, publish=False)
-    assert "Being rebuilt, and not yet searched: 1 document, vectors of local/" in run(
-        "status", config=config
-    ).output
+    assert (
+        "Being rebuilt, and not yet searched: 1 document, vectors of local/"
+        in run("status", config=config).output
+    )
     assert "ten seconds" in found(config)
 
 

@@ -194,6 +194,11 @@ async def test_site_chrome_does_not_reach_the_text(parser: DocumentParser) -> No
         "<div aria-hidden=true>CHROME</div>",
         "<dialog open>CHROME</dialog>",
         "<template>CHROME</template>",
+        "<div id=sidebar>CHROME</div>",
+        "<div class='wide sidebar left'>CHROME</div>",
+        "<ol class=breadcrumbs><li>CHROME</li></ol>",
+        "<a class=skip-link href='#c'>CHROME</a>",
+        "<button>CHROME</button>",
         "<noscript><style>CHROME{}</style></noscript>",
     ]
     link = '<p>See <a href="/rates">the rates</a>.</p>'
@@ -201,6 +206,16 @@ async def test_site_chrome_does_not_reach_the_text(parser: DocumentParser) -> No
     document = await parse(parser, "a.html", f"<body>{''.join(chrome)}<h1>Leave</h1>{link}{chrome[2]}</body>")
 
     assert document.text == "# Leave\n\nSee [the rates](/rates).\n"
+
+
+async def test_an_articles_own_header_is_content(parser: DocumentParser) -> None:
+    article = "<article><header><h1>Leave</h1><p>By Ann</p></header><aside>Note</aside><p>Words</p></article>"
+
+    document = await parse(parser, "a.html", f"<body><header>Site</header>{article}</body>")
+    inside = await parse(parser, "b.html", f"<main>{article}</main>")
+
+    assert document.text == "# Leave\n\nBy Ann\n\nWords\n"
+    assert "Note" in inside.text
 
 
 async def test_the_transports_charset_is_believed(parser: DocumentParser) -> None:
@@ -349,7 +364,9 @@ async def test_an_email_without_a_plain_body_is_converted(parser: DocumentParser
 
 
 async def test_headers_in_any_encoding_are_read(parser: DocumentParser) -> None:
-    head = b"From: =?iso-8859-1?q?J=FCrgen?= <j@x.org>\r\nSubject: =?utf-8?b?R3LDvMOfZQ==?=\r\nDate: nonsense\r\n"
+    head = (
+        b"From: =?iso-8859-1?q?J=FCrgen?= <j@x.org>\r\nSubject: =?utf-8?b?R3LDvMOfZQ==?=\r\nDate: never\r\n"
+    )
     body = (
         b"Content-Type: text/plain; charset=nonsense\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
         + "Die Grüße gehen an alle Straßen. ".encode("cp1252") * 4

@@ -598,15 +598,15 @@ async def test_a_budget_is_reached_and_something_is_free(world: World, watch: Wa
     await watch.holds(both=both, the_renamed_one="trips.md", the_old_key="travel.md", fresh=False)
 
 
-def add_a_hundred(world: World) -> None:
+def add_sixty(world: World) -> None:
     """More than fit in one request or two."""
-    world.items.items |= {f"{n:02}.md": text(f"n{n}") for n in range(100)}
+    world.items.items |= {f"{n:02}.md": text(f"n{n}") for n in range(60)}
 
 
 async def test_the_service_goes_away(world: World, watch: Watch) -> None:
     world.items.items = {}
     await world.ingest()
-    add_a_hundred(world)
+    add_sixty(world)
 
     def refuse(_request: EmbedRequest) -> EmbedError | None:
         return ServiceUnavailable("down") if len(world.embedder.requests) > 1 else None
@@ -623,11 +623,11 @@ async def test_the_service_goes_away(world: World, watch: Watch) -> None:
             stored.update(await world.store.marks("notes"))
 
     await watch.holds(run, some=read, the_first_ones=stored, fresh=False)
-    assert 0 < len(stored) < 100
+    assert 0 < len(stored) < 60
 
 
 async def test_a_run_follows_one_that_was_stopped(world: World, watch: Watch) -> None:
-    add_a_hundred(world)
+    add_sixty(world)
     with anyio.CancelScope() as stopped:
 
         def stop(_request: EmbedRequest) -> None:
@@ -638,7 +638,7 @@ async def test_a_run_follows_one_that_was_stopped(world: World, watch: Watch) ->
         await world.ingest()
     assert stopped.cancelled_caught
     rest = set(world.items.items) - set(await world.store.marks("notes"))
-    assert 0 < len(rest) < 100
+    assert 0 < len(rest) < 60
     world.embedder.refuse = lambda _request: None
     await watch.holds(the_rest=rest)
     world.assert_nothing_was_paid_twice()

@@ -1,0 +1,129 @@
+"""Where files are that are not in a folder of this machine, as settings say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, NamedTuple, TypeAlias
+
+from pydantic import BeforeValidator, Field, ValidationInfo
+
+from connectors.settings import LocalPath, Secret, StrictModel, absolute, folder_of, literal_secret
+
+BUCKETS: Final = ("s3", "gs", "az")
+_ADVICE: Mapping[str, str] = {
+    "github": "repositories are read by sources of `type: git`",
+    "git": "repositories are read by sources of `type: git`",
+    "http": "pages are read by sources of `type: web`",
+    "https": "pages are read by sources of `type: web`",
+    "sftp": "there is no client of SFTP with a permissive licence: mount the folder, and give its `path`",
+    "file": "a folder of this machine is a `path`",
+}
+_VALID = "valid: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER"
+
+
+class Address(NamedTuple):
+    """An address taken apart: `scheme://bucket/path`, or `zip+scheme://bucket/path!/inside`."""
+
+    scheme: str
+    """`s3`, `gs` or `az`; `file` for an archive of this machine."""
+    bucket: str
+    path: str
+    """In the bucket, without slashes at its ends. Of an archive of this machine: from the root on."""
+    archive: bool = False
+    inside: str = ""
+    """The folder in the archive, without slashes at its ends."""
+
+    @property
+    def root(self) -> str:
+        """The address of the bucket."""
+        return f"{self.scheme}://{self.bucket}"
+
+
+class StorageOptions(StrictModel):
+    """What opens object storage, by the names of `store.options`. Left out: as the environment says."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/@?#]+(/[^@?#]*)?$",
+        description="Of storage that is not the provider's own: http://minio.internal:9000.",
+    )
+    allow_http: bool = Field(default=False, description="Whether it may be asked without encryption.")
+    anonymous: bool = Field(default=False, description="Ask without a key: for public buckets.")
+    region: str | None = Field(default=None, description="Of the bucket, for s3://.")
+    aws_access_key_id: Secret | None = Field(default=None, description="For s3://.")
+    aws_secret_access_key: Secret | None = Field(default=None, description="For s3://.")
+    aws_session_token: Secret | None = Field(default=None, description="For s3://, of a temporary key.")
+    request_payer: bool = Field(default=False, description="For s3://: pay for the requests yourself.")
+    virtual_hosted_style_request: bool = Field(
+        default=False, description="For s3://: the endpoint has the bucket's name in it."
+    )
+    google_service_account: LocalPath | None = Field(
+        default=None, description="For gs://: the file of a service account."
+    )
+    azure_storage_account_name: str | None = Field(default=None, description="For az://: the account.")
+    azure_storage_account_key: Secret | None = Field(default=None, description="For az://.")
+    azure_storage_sas_token: Secret | None = Field(default=None, description="For az://.")
+
+    def check(self, scheme: str) -> None:
+        """Refuse what says nothing at addresses of this kind.
+
+        Raises:
+            ValueError: names an option that was given, and what it is for.
+        """
+        for name in sorted(self.model_fields_set):
+            if (kind := _kind(name)) and kind != scheme:
+                raise ValueError(f"options.{name} is for addresses that begin with {kind}://")
+        if self.endpoint and self.endpoint.startswith("http://") and not self.allow_http:
+            raise ValueError(
+                "options.endpoint is not encrypted: set allow_http: true beside it, or use https://"
+            )
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            raise ValueError("options.aws_access_key_id and aws_secret_access_key belong together")
+
+
+def _kind(option: str) -> str:
+    """The only scheme that an option is for; empty for one that is for all."""
+    if option.startswith("aws_") or option in ("region", "request_payer", "virtual_hosted_style_request"):
+        return "s3"
+    return {"google": "gs", "azure": "az"}.get(option.partition("_")[0], "")
+
+
+def address(url: str) -> Address:
+    """What the parts of an address are.
+
+    Raises:
+        ValueError: it is none that can be read; says which can.
+    """
+    scheme, separator, rest = url.partition("://")
+    archive = scheme == "zip" or scheme.startswith("zip+")
+    scheme = {"zip": "file"}.get(scheme, scheme.removeprefix("zip+"))
+    if not separator or (scheme not in BUCKETS and not (archive and scheme == "file")):
+        raise ValueError(f"cannot be read: {_ADVICE.get(scheme, _VALID)}")
+    rest, _, inside = rest.partition("!/") if archive else (rest, "", "")
+    if archive and not rest.removesuffix("!").lower().endswith(".zip"):
+        raise ValueError(
+            "must name a .zip file: zip://backup.zip!/folder, zip+s3://bucket/backup.zip!/folder"
+        )
+    if scheme == "file":
+        return Address(scheme, "", rest, archive, inside.strip("/"))
+    bucket, _, path = rest.partition("/")
+    if "@" in bucket:
+        raise literal_secret("give keys in `options`")
+    if not bucket:
+        raise ValueError("must name a bucket: s3://BUCKET/FOLDER")
+    if "" in (names := path.strip("/").split("/")) and names != [""]:
+        raise ValueError("has an empty name between two slashes")
+    return Address(scheme, bucket, path.strip("/"), archive, inside.strip("/"))
+
+
+def _url(url: object, info: ValidationInfo) -> object:
+    if not isinstance(url, str):
+        return url
+    at = address(url)
+    if at.scheme != "file":
+        return url
+    return f"zip://{absolute(at.path, folder_of(info))}!/{at.inside}"
+
+
+StorageUrl: TypeAlias = Annotated[str, BeforeValidator(_url, json_schema_input_type=str)]
+"""An address that `address` reads; an archive of this machine has its path from the root on."""
