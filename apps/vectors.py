@@ -23,6 +23,7 @@ from pipeline.ingest import ingest_source
 from pipeline.prepare import Pipeline
 from pipeline.records import (
     Chunk,
+    Contained,
     Document,
     Embedded,
     EmbeddingSpace,
@@ -290,3 +291,7 @@ class _AsGiven:
     async def parse(self, _raw: RawDocument) -> Document:
         """The document."""
         return self.document
+
+    async def children(self, _raw: RawDocument) -> Contained:
+        """None."""
+        return Contained(documents=())

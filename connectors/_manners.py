@@ -11,8 +11,9 @@ import anyio
 from pydantic import SecretStr
 
 from connectors._url import origin
+from pipeline.errors import SourceRefused
 
-USER_AGENT = "Docweave/0.1 (+https://pypi.org/project/docweave)"
+USER_AGENT = "Docweave/0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +29,22 @@ class Credentials:
     """With a user name it is a password, sent as HTTP Basic has it; `form` does not count."""
 
     def header_for(self, url: str) -> Mapping[str, str]:
-        """The header with the secret; nothing for another origin."""
+        """The header with the secret; nothing for another origin.
+
+        Raises:
+            SourceRefused: the secret holds what no header can. Never shows it.
+        """
         if origin(url) != origin(self.url):
             return {}
         secret = self.secret.get_secret_value()
         if self.user is not None:
             pair = base64.b64encode(f"{self.user}:{secret}".encode()).decode("ascii")
             return {self.header: f"Basic {pair}"}
+        if not (secret.isascii() and secret.isprintable()):
+            raise SourceRefused(
+                f"the secret for {origin(self.url)} cannot be sent as {self.header}: it holds a line break, "
+                "or what is no printable ASCII"
+            )
         return {self.header: self.form.format(secret)}
 
 

@@ -6,16 +6,14 @@ and httpx would follow redirects, unpack without a limit, and log every URL.
 
 from __future__ import annotations
 
-import os
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 
 import anyio
-import certifi
 import httpcore
 
 from connectors._reach import Reach
@@ -61,8 +59,8 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str]
-    content: bytes | None = None
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(default=None, repr=False)
     seconds: float
     """For all of it, the body included."""
     max_bytes: int
@@ -231,8 +229,5 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """Whom TLS believes: the usual authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR."""
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    return ssl.create_default_context(
-        cafile=file or (None if folder else certifi.where()), capath=folder or None
-    )
+    """Whom TLS believes: the usual authorities, the system's, and those of SSL_CERT_FILE and SSL_CERT_DIR."""
+    return httpcore.default_ssl_context()

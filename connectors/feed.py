@@ -6,6 +6,7 @@ import hashlib
 import html
 import io
 import json
+import logging
 import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from connectors.settings import LocalPath
 from connectors.spool import Spool
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
 from pipeline.records import ItemRef, JsonValue, RawDocument
+
+log = logging.getLogger(__name__)
 
 _END = re.compile(
     rb"</\s*(?:[\w.-]+:)?(?:rss|feed|rdf)\s*>\s*(?:<!--.{0,500}?-->\s*)*\Z", re.IGNORECASE | re.DOTALL
@@ -213,9 +216,12 @@ def _keep(file: Path, answer: Answer) -> None:
     """Write it beside and put it in place in one step: another run may be reading."""
     headers = answer.headers
     about = {"url": answer.url, "etag": headers.get("etag", ""), "modified": headers.get("last-modified", "")}
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as beside:
-        beside.write(json.dumps(about).encode() + b"\n" + answer.content)
-    Path(beside.name).replace(file)
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as beside:
+            beside.write(json.dumps(about).encode() + b"\n" + answer.content)
+        Path(beside.name).replace(file)
+    except OSError as error:  # a full disk costs the next run a download
+        log.warning("the feed is not cached: %s", error)
 
 
 def _parsed(content: bytes) -> Mapping[str, Any]:

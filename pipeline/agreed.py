@@ -44,12 +44,13 @@ class Agreed:
             unchanged=found.unchanged,
             stored=found.stored,
             removed=tuple(removed),
+            held=found.held,
             withheld=bool(self.plan.withheld) and bool(removed) and not few,
         )
 
     def _owed(self, owed: Sequence[ItemRef], listed: AbstractSet[str]) -> tuple[ItemRef, ...]:
         plan, moved = self.plan, self.report.moved
-        for key in self._documents.keys() - listed:
+        for key in self._documents.keys() - listed - self._held(listed):
             moved[key] = "it is no longer listed"
         for ref in owed:
             if ref.key in plan.failures:
@@ -57,6 +58,20 @@ class Agreed:
             elif ref.key not in self._documents and ref.key not in plan.stored:
                 moved[ref.key] = "it is new, or was changed, and the plan does not know it"
         return tuple(ref for ref in owed if ref.key in self._documents)
+
+    def _held(self, listed: AbstractSet[str]) -> set[str]:
+        """Planned documents that listed items hold: no listing names them."""
+        return {key for key, planned in self._documents.items() if planned.container in listed}
+
+    def emptied(self, keys: Sequence[str], stored: Mapping[str, DocumentState]) -> list[str]:
+        """Of what containers hold no more, what was to be removed, and is as it was then."""
+        removed = []
+        for key in keys:
+            if key in stored and self.plan.stored.get(key) == marks_of(stored[key]):
+                removed.append(key)
+            else:
+                self.report.moved[key] = "it is no longer in what held it"
+        return removed
 
     def _removals(
         self, unlisted: Sequence[str], listed: AbstractSet[str], stored: Mapping[str, DocumentState]
@@ -114,8 +129,10 @@ class Agreed:
         return [key for key in keys if key not in kept]
 
     def _as_planned(self, state: DocumentState | None, now: DocumentState) -> bool:
-        planned = self._documents[now.key]
-        if planned.before != (marks_of(state) if state else None):
+        planned = self._documents.get(now.key)
+        if planned is None:
+            self.report.moved[now.key] = "it is new, and the plan does not know it"
+        elif planned.before != (marks_of(state) if state else None):
             self.report.moved[now.key] = "what is stored of it has changed"
         elif planned.after != marks_of(now):
             self.report.moved[now.key] = "it has changed at the source"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from pipeline.contained import container_of
 from pipeline.plan import Change, Owing, PlannedDocument, decide, marks_of, reason
 from pipeline.prepare import Found
 from pipeline.protocols import Store
@@ -93,6 +94,7 @@ def planned(steps: Sequence[Step], touched: Sequence[Touch], owing: Owing) -> It
             change=Change.TOUCHED.value,
             tokens=0,
             reason=reason(Change.TOUCHED, touch.now, touch.state),
+            container=container_of(touch.now.version),
             before=marks_of(touch.state),
             after=marks_of(touch.now),
         )
@@ -106,6 +108,7 @@ def planned(steps: Sequence[Step], touched: Sequence[Touch], owing: Owing) -> It
             tokens=sum(owed.values()),
             reason=reason(step.change, now, step.state),
             renamed_from=step.renamed_from,
+            container=container_of(now.version),
             before=marks_of(step.state) if step.state else None,
             after=marks_of(now),
         )

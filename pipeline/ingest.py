@@ -91,10 +91,16 @@ async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
                 await _carry_out(decisions, owe, writer)
     finally:
         await _note_spending(pipeline, report, purse.calibration)
+    gone: Sequence[str] = ()
     if found.withheld:
         report.withheld = len(found.removed)
     else:
-        await writer.remove(agreed.removals(found.removed) if agreed else found.removed)
+        gone = agreed.removals(found.removed) if agreed else found.removed
+    emptied = preparer.containers.emptied(found.held)
+    if agreed:
+        emptied = agreed.emptied(emptied, await pipeline.store.states(connector.source, emptied))
+    await writer.remove([*gone, *emptied])
+    await preparer.containers.finish(connector.source, pipeline.store)
     await pipeline.store.upkeep()
     report.seconds = time.monotonic() - started
     observe(report)
@@ -135,9 +141,13 @@ async def plan_source(
                     plan.documents.append(document)
                     plan.tokens += document.tokens
                 observe(report)
+    emptied = preparer.containers.emptied(found.held)
+    inside = await pipeline.store.states(connector.source, emptied)
+    plan.stored |= {key: marks_of(state) for key, state in inside.items()}
     renamed = {document.renamed_from for document in plan.documents}
     unlisted = sorted(key for key in found.removed if key not in renamed)
     plan.removed, plan.withheld = ([], unlisted) if found.withheld else (unlisted, [])
+    plan.removed = sorted([*plan.removed, *emptied])
     plan.failures = {failure.key: failure.reason for failure in report.failures}
     billed = plan.tokens * calibration.ratio
     plan.cost_usd = billed * pipeline.embedder.usd_per_million_tokens / 1_000_000

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, field
 from enum import Enum
 
+from pipeline.contained import by_container
 from pipeline.errors import SettingsError, SourceError
 from pipeline.records import DocumentState, ItemRef, JsonValue, Known, Prepared
 
@@ -27,6 +28,8 @@ class Survey:
     """Documents that the store has of the source."""
     removed: tuple[str, ...]
     """Keys that are stored and no longer listed."""
+    held: Mapping[str, Collection[str]]
+    """The stored keys of what owed items hold, by their keys."""
     withheld: bool = False
     """Whether their removal waits for approval."""
 
@@ -50,12 +53,15 @@ def survey(
         seen.add(ref.key)
         if marks.get(ref.key) != (ref.version, recipe):
             owed.append(ref)
-    removed = tuple(key for key in marks if key not in seen)
+    versions = {key: version for key, (version, _) in marks.items() if key not in seen}
+    inside = {key for keys in by_container(versions, seen).values() for key in keys}
+    removed = tuple(key for key in versions if key not in inside)
     return Survey(
         owed=tuple(owed),
         unchanged=len(seen) - len(owed),
         stored=len(marks),
         removed=removed,
+        held=by_container(versions, {ref.key for ref in owed}),
         withheld=guard.withholds(len(removed), len(marks)),
     )
 
@@ -148,6 +154,8 @@ class PlannedDocument:
     """To be paid for; 0 where all its vectors are there."""
     reason: str = ""
     renamed_from: str | None = None
+    container: str | None = None
+    """The item that holds it, where it is not listed itself."""
     before: str | None = None
     """The `marks_of` what is stored of it; None where nothing is."""
     after: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeAlias
@@ -13,11 +14,12 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from pipeline import digest
 from pipeline.chunk import Chunker
-from pipeline.errors import DocweaveError, Recovery
+from pipeline.contained import UNFINISHED, Containers, within
+from pipeline.errors import DocweaveError, ParseError, Recovery
 from pipeline.given import check_given
 from pipeline.pack import group_chunks
 from pipeline.protocols import Connector, Embedder, Parser, Store
-from pipeline.records import Document, DocumentState, Grouping, ItemRef, Metadata, Prepared
+from pipeline.records import Document, DocumentState, Grouping, ItemRef, Metadata, Prepared, RawDocument
 from pipeline.report import SourceReport
 
 READERS = 4
@@ -65,6 +67,7 @@ class Preparer:
     metadata: Metadata
     """Added to each document's own."""
     report: SourceReport
+    containers: Containers = field(default_factory=Containers)
 
     @property
     def recipe(self) -> str:
@@ -102,20 +105,49 @@ class Preparer:
     ) -> None:
         async with owed:
             async for ref, state in owed:
-                try:
-                    now = await self._read(ref, state, recipe)
-                except DocweaveError as error:
-                    if error.recovery is not Recovery.SKIP:
-                        raise
-                    self.report.fail(ref.key, error)
-                else:
+                with self._reported(ref.key):
+                    raw = await self.connector.load(ref)
+                    now = await self._read(raw, state, recipe)
+                    if isinstance(now, Prepared):
+                        now = await self._opened(raw, now, out)
                     await out.send(Found(state=state, now=now))
 
-    async def _read(self, ref: ItemRef, state: DocumentState | None, recipe: str) -> Prepared | DocumentState:
-        raw = await self.connector.load(ref)
+    @contextmanager
+    def _reported(self, key: str) -> Iterator[None]:
+        """Report what is wrong with one document, and go on."""
+        try:
+            yield
+        except DocweaveError as error:
+            if error.recovery is not Recovery.SKIP:
+                raise
+            self.report.fail(key, error)
+
+    async def _opened(self, raw: RawDocument, now: Prepared, out: ObjectSendStream[Found]) -> Prepared:
+        """The item, once all that it holds was read and sent on; unfinished until all of that is stored."""
+        contained = await self.pipeline.parser.children(raw)
+        if not (contained.documents or contained.refused):
+            return now
+        children = [within(child, raw.ref.key) for child in contained.documents]
+        content_keys = {child.ref.key: digest.content_key(child) for child in children}
+        self.containers.open(raw.ref, contained, content_keys)
+        self.report.owed += len(children) + len(contained.refused)
+        for key, reason in contained.refused.items():
+            self.report.fail(key, ParseError(reason))
+        states = await self.pipeline.store.states(self.connector.source, list(content_keys))
+        for child in children:
+            state = states.get(child.ref.key)
+            with self._reported(child.ref.key):
+                found = await self._read(child, state, now.state.recipe)
+                await out.send(Found(state=state, now=found))
+        return replace(now, state=replace(now.state, version=UNFINISHED))
+
+    async def _read(
+        self, raw: RawDocument, state: DocumentState | None, recipe: str
+    ) -> Prepared | DocumentState:
         check_given(raw)
         content_key = digest.content_key(raw)
-        if state and (state.content_key, state.recipe) == (content_key, recipe):
+        known = state and (state.content_key, state.recipe) == (content_key, recipe)
+        if state and known and state.version != UNFINISHED:
             return replace(state, version=raw.ref.version)
         document = await self.pipeline.parser.parse(raw)
         if len(document.text) < THREAD_CHARACTERS:

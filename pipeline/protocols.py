@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pipeline.records import (
     Column,
+    Contained,
     Document,
     DocumentState,
     Embedded,
@@ -65,6 +66,13 @@ class Parser(Protocol):
 
         Raises:
             ParseError: this document cannot be parsed.
+        """
+
+    async def children(self, raw: RawDocument) -> Contained:
+        """The documents that an item holds; for most, none.
+
+        Raises:
+            ParseError: the item is broken.
         """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
@@ -22,10 +22,8 @@ from connectors.media_types import media_type
 from connectors.spool import Spool
 from connectors.web import sitemap
 from connectors.web.at_once import each
-from connectors.web.crawl import Bounds, Crawl, kept_as
 from connectors.web.links import Outline, tagged
-from connectors.web.page import Page, packed, page_of, unpacked
-from connectors.web.remembered import Remembered
+from connectors.web.page import Page, kept_as, packed, page_of, unpacked
 from connectors.web.robots import Robots
 from connectors.web.settings import CrawlSettings, WebSettings
 from connectors.web.urls import canonical, path_of
@@ -97,7 +95,7 @@ class WebConnector:
             answer = await self._answer("GET", ref.key)
             if answer.status != HTTPStatus.OK:
                 raise ItemUnreadable(f"{shown(answer.url)} answered {answer.status}: it wants credentials")
-            url = canonical(answer.url, self.settings.drop_parameters) or answer.url
+            url = self._canonical(answer.url) or answer.url
             page = await anyio.to_thread.run_sync(page_of, answer, url, ref.version)
             self._check(page)
             content = content_of(answer, page.media_type)
@@ -115,10 +113,12 @@ class WebConnector:
         if self.settings.crawl is not None:
             return await self._crawled(self.settings.crawl)
         if self.settings.pages is not None:
-            listed = [sitemap.Listed(url=url, lastmod=None) for url in self.settings.pages]
+            plain = {self._canonical(url) or url: None for url in self.settings.pages}
+            listed = [sitemap.Listed(url=url, lastmod=None) for url in plain]
         else:
             found = await sitemap.pages(self._http, self.settings.urls[0], f"{self._where}.sitemap")
-            listed = [one for one in self._canonical(found) if self._asked(one.url)]
+            each_once = sitemap.latest((self._canonical(one.url), one) for one in found)
+            listed = [one for one in each_once if self._asked(one.url)]
         if len(listed) > self.settings.max_pages:
             raise SourceRefused(
                 f"{self._where} has {len(listed):,} pages, more than max_pages: {self.settings.max_pages:,}"
@@ -131,11 +131,14 @@ class WebConnector:
         return list(pages.values())
 
     async def _crawled(self, crawl: CrawlSettings) -> list[Page]:
+        from connectors.web.crawl import Bounds, Crawl  # noqa: PLC0415 - with the settings' light import
+        from connectors.web.remembered import Remembered  # noqa: PLC0415
+
         file = await anyio.to_thread.run_sync(
             cache_file, self.source, crawl.cache, "crawl.cache", crawl.start
         )
         bounds = Bounds(
-            canonical=lambda url: canonical(url, self.settings.drop_parameters),
+            canonical=self._canonical,
             asked=self._asked,
             counted=self._counts,
             depth=crawl.max_depth,
@@ -148,9 +151,8 @@ class WebConnector:
             )
             return await walk.pages(crawl.start)
 
-    def _canonical(self, listed: Sequence[sitemap.Listed]) -> list[sitemap.Listed]:
-        found = [(canonical(one.url, self.settings.drop_parameters), one) for one in listed]
-        return list(sitemap.latest(replace(one, url=url) for url, one in found if url).values())
+    def _canonical(self, url: str) -> str | None:
+        return canonical(url, self.settings.drop_parameters)
 
     async def _found(self, listed: sitemap.Listed) -> Page | None:
         """A page of a list with its version; None for one that is not there or not to be read."""
@@ -176,7 +178,7 @@ class WebConnector:
             answer = await self._answer("GET", url)
             if answer.status != HTTPStatus.OK:
                 return Page(url=url, version=UNREADABLE)
-        final = canonical(answer.url, self.settings.drop_parameters) or answer.url
+        final = self._canonical(answer.url) or answer.url
         if version is not None:
             hidden = bool(tagged(answer.headers) & {"noindex", "none"})
             return Page(

@@ -15,7 +15,7 @@ from connectors._refusals import TooLarge
 from connectors.http_content import content_of
 from connectors.spool import Spool
 from connectors.web.at_once import each
-from connectors.web.page import Page, packed, page_of
+from connectors.web.page import Page, kept_as, packed, page_of
 from connectors.web.remembered import Remembered
 from connectors.web.robots import Robots
 from connectors.web.urls import path_of
@@ -161,8 +161,3 @@ class Crawl:
             if own != url and own in self._pages and own not in left_out:
                 left_out.add(url)
         return [page for url, page in self._pages.items() if url not in left_out]
-
-
-def kept_as(url: str, version: str) -> str:
-    """The key under which the content of this version is kept."""
-    return f"{version} {url}"

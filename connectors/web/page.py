@@ -51,6 +51,11 @@ def page_of(answer: Answer, url: str, listed: str = "") -> Page:
     )
 
 
+def kept_as(url: str, version: str) -> str:
+    """The key under which the content of this version is kept."""
+    return f"{version} {url}"
+
+
 def packed(page: Page, content: bytes) -> bytes:
     """A page with its content, to be kept until it is loaded."""
     about = {"url": page.url, "version": page.version, "media_type": page.media_type}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from connectors._http import Answer, Http, whole
 from connectors._url import shown
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 MAX_BYTES = 52_428_800
 """Of one sitemap, unpacked: the protocol's own limit."""
@@ -93,29 +96,26 @@ def _read(answer: Answer) -> tuple[list[str], list[Listed]]:
         raise SourceRefused(f"{where} is no sitemap: it is neither XML nor a list of URLs")
     if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
         raise SourceRefused(f"{where} is no sitemap: it declares a document type")
+    from xml.etree import ElementTree as ET  # noqa: PLC0415 - seldom needed
+
+    # Without declarations, which are refused above, expat has no entity to expand or fetch.
+    events = ET.iterparse(io.BytesIO(content), events=("start", "end"))  # noqa: S314
     try:
-        return _parsed(content)
+        return _parsed(events, where)
     except ET.ParseError as error:
         raise SourceUnavailable(f"{where} is no whole sitemap: {error}") from error
-    except _NoSitemap as error:
-        raise SourceRefused(f"{where} is no sitemap: its root is {error}") from error
 
 
-class _NoSitemap(Exception):
-    """The name of the root element."""
-
-
-def _parsed(content: bytes) -> tuple[list[str], list[Listed]]:
+def _parsed(events: Iterable[tuple[str, Element]], where: str) -> tuple[list[str], list[Listed]]:
     sitemaps: list[str] = []
     listed: list[Listed] = []
     root = None
-    # Without declarations, which `_read` refuses, expat has no entity to expand or fetch.
-    for event, element in ET.iterparse(io.BytesIO(content), events=("start", "end")):  # noqa: S314
+    for event, element in events:
         name = _name(element)
         if root is None:
             root = element
             if name not in ("urlset", "sitemapindex"):
-                raise _NoSitemap(name[:40])
+                raise SourceRefused(f"{where} is no sitemap: its root is {name[:40]}")
         if event != "end" or name not in ("url", "sitemap"):
             continue
         said = {_name(child): (child.text or "").strip() for child in element if child.text}
@@ -128,7 +128,7 @@ def _parsed(content: bytes) -> tuple[list[str], list[Listed]]:
     return sitemaps, listed
 
 
-def _name(element: ET.Element) -> str:
+def _name(element: Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
@@ -144,10 +144,16 @@ def _unpacked(answer: Answer) -> bytes:
         raise SourceRefused(str(error)) from error
 
 
-def latest(listed: Iterable[Listed]) -> dict[str, Listed]:
-    """Each page once, by its URL, in the order of the sitemaps: of several entries the latest counts."""
+def latest(listed: Iterable[tuple[str | None, Listed]]) -> list[Listed]:
+    """Each page once, in the order of the sitemaps: of several entries the latest counts.
+
+    Args:
+        listed: Entries, each with the canonical form of its URL; without one it is no page.
+    """
     found: dict[str, Listed] = {}
-    for one in listed:
-        if (known := found.get(one.url)) is None or (one.lastmod or "") > (known.lastmod or ""):
-            found[one.url] = one
-    return found
+    for url, one in listed:
+        if url is None:
+            continue
+        if (known := found.get(url)) is None or (one.lastmod or "") > (known.lastmod or ""):
+            found[url] = replace(one, url=url)
+    return list(found.values())

@@ -19,8 +19,8 @@ _HEAD_CHARS = 100_000
 _WORD = re.compile(r"[\w-]+")
 _TAG = re.compile(r"<(html|meta|link)\b([^<>]{0,2000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
-# Beside what the library takes for navigation: what says by its role that it is no content, and what makers of
-# sites, and their generators, call so. It knows no combinators: "body > footer" matches nothing.
+# Beside what the library takes for navigation: what says by its role that it is no content, and what
+# makers of sites and their generators call so. It knows no combinators: "body > footer" matches nothing.
 _NOT_CONTENT = [
     *("footer", "dialog", "template", "button", "[hidden]", "[aria-hidden=true]"),
     *("[role=navigation]", "[role=banner]", "[role=contentinfo]", "[role=search]", "[role=dialog]"),
@@ -100,7 +100,8 @@ def _that_may_match(selectors: Sequence[str], markup: str) -> list[str]:
 
 @cache
 def _word(selector: str) -> str:
-    return max(_WORD.findall(selector), key=len)
+    longest: str = max(_WORD.findall(selector), key=len)
+    return longest
 
 
 def _about(head: str) -> tuple[dict[str, JsonValue], str | None]:

@@ -10,15 +10,14 @@ if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
 _SAMPLES = (1_000, 8_000)  # the longer one where the shorter is mostly code
-_READ_CHARS = 400
-_ENOUGH_LETTERS = 200
+_READ_CHARS = 200
+_ENOUGH_LETTERS = 150
 _LEAST_LETTERS = 40
 _LEAST_CONFIDENCE = 0.8
 _NO_LANGUAGE = "zxx"
 # Code, addresses, markup and numbers are of no language.
 _NOT_PROSE = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]*`|<[^<>\n]*>|\]\([^()\n]*\)|\w+://\S+|[\w.+-]+@[\w.-]+|[\s\d!-/:-@\[-`{-~]+",
-    re.DOTALL,
+    r"```.*?(?:```|\Z)|`[^`\n]*`|<[^<>\n]*>|\]\([^()\n]*\)|\b[a-z]{2,9}://\S+|[\s\d!-/:-@\[-`{-~]+", re.DOTALL
 )
 
 

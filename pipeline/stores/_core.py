@@ -1,8 +1,9 @@
 """LanceDB's compiled core by itself, without the Python package around it.
 
-`import lancedb` takes seconds, for much that a search has no use for (its cloud client, pydantic models,
-embedding functions). The package's own extension module does all that reading needs in a tenth of that.
-What is used of it is written down here as protocols, and looked for when it is loaded. See docs/adr/0002.
+`import lancedb` takes seconds, for much that a search and an ingest have no use for (its cloud client,
+pydantic models, embedding functions). The package's own extension module does all that they need in a tenth
+of that. What is used of it is written down here as protocols, and looked for when it is loaded; what is
+handed to it in writing is in `_core_writing`. See docs/adr/0002.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
@@ -48,6 +49,9 @@ class CoreQuery(Protocol):
 
     def select_columns(self, columns: list[str]) -> object:
         """Give these columns."""
+
+    def select(self, columns: list[tuple[str, str]]) -> object:
+        """Give columns of these names, each with the value of its SQL."""
 
     async def execute(self) -> CoreRows:
         """The rows."""
@@ -123,8 +127,29 @@ class CoreUpdate(Protocol):
     rows_updated: int
 
 
+class CoreListing(TypedDict):
+    """Some of a database's tables."""
+
+    tables: list[str]
+    page_token: str | None
+    """What gives the next of them; None where these are the last."""
+
+
+class CoreRowsToAdd(Protocol):
+    """Rows to be added."""
+
+    schema: pa.Schema
+    num_rows: int | None
+    rescannable: bool
+    """They can be read more than once."""
+    reader: Callable[[], pa.RecordBatchReader]
+
+
 class CoreTable(Protocol):
     """An open table."""
+
+    def name(self) -> str:
+        """That it was opened by."""
 
     async def schema(self) -> pa.Schema:
         """Its columns, and the metadata that is pinned to them."""
@@ -144,11 +169,38 @@ class CoreTable(Protocol):
     async def stats(self) -> CoreStats:
         """How its files are doing."""
 
+    async def count_rows(self, where: str | None, /) -> int:
+        """How many rows there are for which this SQL holds."""
+
+    async def add(self, data: CoreRowsToAdd, mode: str) -> object:
+        """Add rows, in the mode "append"; one commit."""
+
+    async def execute_merge_insert(
+        self, data: pa.RecordBatchReader, parameters: dict[str, object], /
+    ) -> object:
+        """Put rows in place of others, and beside them; one commit. `_core_writing.Merge` has the parameters.
+
+        Nothing is converted: rows must have the types that the table has, and JSON may come as text.
+        """
+
+    async def delete(self, where: str, /) -> object:
+        """Delete the rows for which this SQL holds; one commit."""
+
     async def update(self, updates: dict[str, str], where: str) -> CoreUpdate:
         """Set columns to SQL values where this SQL holds. What others commit meanwhile is looked at anew."""
 
     async def optimize(self, *, cleanup_since_ms: int, delete_unverified: bool) -> object:
         """Compact, and clear away what is older than so many milliseconds."""
+
+    async def create_index(self, column: str, index: object, *, replace: bool, train: bool) -> object:
+        """Index a column. What `index` is, the core knows by the name of its class: see `_core_writing`.
+
+        Args:
+            column: Which.
+            index: What kind of index, and how it is made.
+            replace: In place of one that is there; otherwise that is a RuntimeError.
+            train: Of the rows that are there.
+        """
 
     async def list_indices(self) -> list[CoreIndex]:
         """Its indexes."""
@@ -164,7 +216,16 @@ class CoreConnection(Protocol):
         """A table that is there; ValueError where it is not."""
 
     async def create_table(self, name: str, mode: str, data: pa.RecordBatchReader) -> CoreTable:
-        """A new table with these rows, in one commit. In the mode "create", ValueError where it is there."""
+        """A new table with these rows, in one commit.
+
+        Where it is there, that is a ValueError in the mode "create". In the mode "exist_ok" it is opened.
+        """
+
+    async def drop_table(self, name: str) -> None:
+        """Drop a table; ValueError where it is not there."""
+
+    async def list_tables(self, *, page_token: str | None) -> CoreListing:
+        """The tables, by their names; a page of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +247,12 @@ class BooleanQuery:
     """Several queries whose scores are added. The core reads it by the names of its class and attributes."""
 
     queries: list[tuple[str, MatchQuery]]
+
+
+async def collected(query: CoreQuery) -> pa.Table:
+    """All rows of a query."""
+    stream = await query.execute()
+    return pa.Table.from_batches([batch async for batch in stream], schema=stream.schema)
 
 
 async def connect(uri: str, options: Mapping[str, str], session: Session | None = None) -> CoreConnection:
@@ -257,13 +324,14 @@ def _share_heaps() -> None:
 def _missing(core: ModuleType) -> list[str]:
     """What is used and not there: a change shows here, and not in the middle of a search."""
     wanted = {
-        "Connection": ("open_table", "create_table"),
+        "Connection": ("open_table", "create_table", "drop_table", "list_tables"),
         "Table": (
-            *("schema", "version", "checkout", "list_versions", "query", "stats"),
+            *("schema", "version", "checkout", "list_versions", "query", "stats", "name", "count_rows"),
             *("update", "optimize", "list_indices", "index_stats"),
+            *("add", "execute_merge_insert", "delete", "create_index"),
         ),
         "Query": (
-            *("where", "limit", "select_columns", "order_by", "execute"),
+            *("where", "limit", "select_columns", "select", "order_by", "execute"),
             *("nearest_to", "nearest_to_text"),
         ),
         "VectorQuery": (

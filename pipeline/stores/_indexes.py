@@ -24,7 +24,7 @@ VECTOR_INDEX = "vector_idx"
 LOOKUPS = ("key", "group_key")
 """What a run looks rows up by, beside their ids."""
 ROWS_A_PARTITION = 8_192
-REFINE = 10
+REFINE = 20
 """How many times as many candidates as are asked for are compared by their whole vectors."""
 EVERY_PARTITION = 1_000_000
 """More than there are. To leave some out would be quicker, and lose hits: the nearest vectors of a question

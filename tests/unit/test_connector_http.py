@@ -500,6 +500,16 @@ class TestCredentials:
         await http(site, credentials=credentials).get(site.url)
         assert expected.items() <= site.asked[0].headers.items()
 
+    @pytest.mark.parametrize("secret", ["s3cret\n", "s3cret\r\nX-Other: 1", "s3crét"])
+    async def test_a_secret_that_no_header_can_hold_is_refused_and_not_shown(
+        self, site: Site, secret: str
+    ) -> None:
+        credentials = Credentials(secret=SecretStr(secret), url=site.url)
+        with pytest.raises(SourceRefused, match="cannot be sent as Authorization") as raised:
+            await http(site, credentials=credentials).get(site.url)
+        assert "s3cr" not in str(raised.value)
+        assert site.asked == []
+
     async def test_another_origin_does_not_see_them(self, site: Site) -> None:
         async with serving() as other:
             site.redirect("/", f"{other.url}/")

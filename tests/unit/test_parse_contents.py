@@ -157,6 +157,7 @@ async def test_no_name_leads_anywhere_else(parser: DocumentParser) -> None:
         "a/b/c.md",
         "x_y.md",
         "in!_/side.md",
+        "unnamed",
     ]
 
 

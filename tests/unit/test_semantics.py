@@ -31,7 +31,7 @@ from pipeline.ingest import ingest_source, plan_source
 from pipeline.parse import DocumentParser
 from pipeline.plan import RemovalGuard
 from pipeline.protocols import Store
-from pipeline.records import Document, Embedded, EmbedRequest, ItemRef, RawDocument
+from pipeline.records import Contained, Document, Embedded, EmbedRequest, ItemRef, RawDocument
 from pipeline.report import SourceReport
 from pipeline.stores.lance import LanceStore
 from tests.fakes import MemorySource, OracleEmbedder
@@ -336,6 +336,9 @@ class ParserOf:
             raise ParseError("it is broken")
         content = self._change(raw.content.decode()).encode()
         return await DocumentParser().parse(replace(raw, content=content))
+
+    async def children(self, raw: RawDocument) -> Contained:
+        return await DocumentParser().children(raw)
 
 
 class Broken(ParserOf):
