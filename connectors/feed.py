@@ -228,7 +228,10 @@ def _parsed(content: bytes) -> Mapping[str, Any]:
     """What feedparser makes of it; it is given bytes and fetches nothing."""
     import feedparser  # noqa: PLC0415 - an extra, and heavy
 
-    parsed: Mapping[str, Any] = feedparser.parse(io.BytesIO(content))
+    try:
+        parsed: Mapping[str, Any] = feedparser.parse(io.BytesIO(content))
+    except Exception as error:  # noqa: BLE001 - it is meant to take anything, and raises whatever it meets
+        return {"trouble": type(error).__name__}
     return parsed
 
 

@@ -12,12 +12,10 @@ from pipeline.records import JsonValue
 
 def plain(value: object) -> JsonValue:
     """The value, made of what JSON has: times as ISO 8601 has them, bytes in hexadecimal, no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float | Decimal):
+        return _number(value)
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, Mapping):
@@ -25,3 +23,11 @@ def plain(value: object) -> JsonValue:
     if isinstance(value, list | tuple | set):
         return [plain(part) for part in value]
     return bytes(value).hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+
+
+def _number(value: float | Decimal) -> JsonValue:
+    if not math.isfinite(value):
+        return None
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return float(value)

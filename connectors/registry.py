@@ -14,6 +14,7 @@ from connectors.github import GithubConnector, GithubSettings
 from connectors.notion import NotionConnector, NotionSettings
 from connectors.one_of import OneOf
 from connectors.python import PythonConnector, PythonSettings
+from connectors.rows import JsonlConnector, JsonlSettings, ParquetConnector, ParquetSettings
 from connectors.settings import SharedSettings
 from connectors.sql import SqlConnector, SqlSettings
 from connectors.web import WebConnector, WebSettings
@@ -33,6 +34,8 @@ _CONNECTORS: Mapping[type[SharedSettings], Callable[..., Connector]] = {
     NotionSettings: NotionConnector,
     ConfluenceSettings: ConfluenceConnector,
     SqlSettings: SqlConnector,
+    JsonlSettings: JsonlConnector,
+    ParquetSettings: ParquetConnector,
     PythonSettings: PythonConnector,
 }
 """In the order in which they are listed."""
@@ -46,6 +49,8 @@ SourceSettings: TypeAlias = Annotated[
     | NotionSettings
     | ConfluenceSettings
     | SqlSettings
+    | JsonlSettings
+    | ParquetSettings
     | PythonSettings,
     OneOf("type", group=GROUP),
 ]

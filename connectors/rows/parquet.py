@@ -25,8 +25,8 @@ _ROWS = 256
 """Rows that are decoded at once."""
 _BUFFER = 1 << 20
 """Bytes of a column that are read at once."""
-_GROUPS = 2
-"""Row groups whose rows are kept on disk: documents are loaded in about the order in which they are listed."""
+_GROUPS = 8
+"""Row groups whose rows are kept on disk: rows are loaded in about the order of the listing."""
 
 
 class _Place(NamedTuple):
@@ -156,14 +156,14 @@ class ParquetConnector:
     @contextmanager
     def _opened(self, name: str) -> Iterator[tuple[ParquetFile, str]]:
         """A file, and its version. What pyarrow raises while it is open is translated."""
-        import pyarrow  # noqa: PLC0415 - not for whoever only reads settings
+        import pyarrow as pa  # noqa: PLC0415 - not for whoever only reads settings
         from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - as above
 
         opened = self._files.opened(name, ahead=0)
         with opened.file:
             try:
                 yield ParquetFile(opened.file, pre_buffer=False, buffer_size=_BUFFER), opened.version
-            except pyarrow.ArrowInvalid as error:
+            except pa.ArrowInvalid as error:
                 raise SourceRefused(f"{self._files.where()}: {name} is no whole Parquet file") from error
-            except (pyarrow.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise SourceUnavailable(f"{self._files.where()}: {name} cannot be read") from error

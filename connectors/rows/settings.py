@@ -34,8 +34,8 @@ class RowsSettings(SharedSettings):
     )
     key_field: FieldPath | list[FieldPath] = Field(
         min_length=1,
-        description="What identifies a row; of several fields, the values are joined by /. Fields are named by "
-        'their way: author.name, tags[0], ["name. with a dot"].',
+        description="What identifies a row; of several fields, the values are joined by /. Fields are "
+        'named by their way: author.name, tags[0], ["name. with a dot"].',
     )
     text_field: FieldPath = Field(description="The document's text, or its content as bytes.")
     title_field: FieldPath | None = Field(default=None, description="The document's title.")
@@ -46,7 +46,7 @@ class RowsSettings(SharedSettings):
     )
     metadata_fields: list[FieldPath] | dict[str, FieldPath] = Field(
         default=[],
-        description="Stored with the document: fields by their ways, or names of your own with the way to each.",
+        description="Stored with the document: fields, or names of your own with the field of each.",
     )
     media_type: str = Field(default="text/plain", description="Of the texts: text/markdown, text/html …")
     max_bytes: ByteSize = Field(

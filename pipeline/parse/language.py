@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-_SAMPLES = (1_000, 8_000)  # the longer one where the shorter is mostly code
+_SAMPLES = (1_000, 3_000)  # the longer one where the shorter is mostly code
 _READ_CHARS = 200
 _ENOUGH_LETTERS = 150
 _LEAST_LETTERS = 40

@@ -11,17 +11,18 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
+import pyarrow as pa
+
 from pipeline.errors import StoreRefused
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from lancedb import Session
 
 PACKAGE = "lancedb"
@@ -135,16 +136,6 @@ class CoreListing(TypedDict):
     """What gives the next of them; None where these are the last."""
 
 
-class CoreRowsToAdd(Protocol):
-    """Rows to be added."""
-
-    schema: pa.Schema
-    num_rows: int | None
-    rescannable: bool
-    """They can be read more than once."""
-    reader: Callable[[], pa.RecordBatchReader]
-
-
 class CoreTable(Protocol):
     """An open table."""
 
@@ -172,8 +163,8 @@ class CoreTable(Protocol):
     async def count_rows(self, where: str | None, /) -> int:
         """How many rows there are for which this SQL holds."""
 
-    async def add(self, data: CoreRowsToAdd, mode: str) -> object:
-        """Add rows, in the mode "append"; one commit."""
+    async def add(self, data: object, mode: str) -> object:
+        """Add rows, in the mode "append"; one commit. They come as `_core_writing.Rows`."""
 
     async def execute_merge_insert(
         self, data: pa.RecordBatchReader, parameters: dict[str, object], /

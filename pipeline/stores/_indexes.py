@@ -16,7 +16,7 @@ from pipeline.upkeep import Policy
 
 if TYPE_CHECKING:
     from lancedb import AsyncTable
-    from lancedb.index import Bitmap, BTree, IvfRq, IvfSq, LabelList
+    from lancedb.index import Bitmap, BTree, IvfFlat, IvfRq, IvfSq, LabelList
 
 VECTOR = "vector"
 VECTOR_INDEX = "vector_idx"
@@ -54,32 +54,33 @@ def missing(
         vectors: Whether to look at that of the vectors, which takes long to make, too.
     """
     wanted = [*LOOKUPS, *wanted_indexes(pinned_columns(schema))] if rows >= policy.lookup_rows else []
-    if vectors and wants_vectors(rows, schema, policy):
+    if vectors and wants_vectors(rows, policy):
         wanted.append(VECTOR)
     return tuple(column for column in wanted if column not in indexed)
 
 
-def wants_vectors(rows: int, schema: pa.Schema, policy: Policy) -> bool:
-    """Whether an index of the vectors pays. Bits are compared so quickly that none does."""
-    by_bits = pa.types.is_uint8(schema.field(VECTOR).type.value_type)
-    return policy.vector_rows is not None and rows >= policy.vector_rows and not by_bits
+def wants_vectors(rows: int, policy: Policy) -> bool:
+    """Whether an index of the vectors pays."""
+    return policy.vector_rows is not None and rows >= policy.vector_rows
 
 
 async def build(table: AsyncTable, column: str, rows: int) -> None:
     """Make the index of a column, in place of the one that it has."""
     schema = await table.schema()
     if column == VECTOR:
-        config: Bitmap | BTree | IvfRq | IvfSq | LabelList = _of_vectors(schema, rows)
+        config: Bitmap | BTree | IvfFlat | IvfRq | IvfSq | LabelList = _of_vectors(schema, rows)
     else:
         config = _of_values(wanted_indexes(pinned_columns(schema)).get(column))
     # lancedb takes IvfSq, and forgets it in its types
     await table.create_index(column, config=config, replace=True)  # type: ignore[arg-type]
 
 
-def _of_vectors(schema: pa.Schema, rows: int) -> IvfRq | IvfSq:
-    from lancedb.index import IvfRq, IvfSq  # noqa: PLC0415 - whoever builds has imported it
+def _of_vectors(schema: pa.Schema, rows: int) -> IvfFlat | IvfRq | IvfSq:
+    from lancedb.index import IvfFlat, IvfRq, IvfSq  # noqa: PLC0415 - whoever builds has imported it
 
     partitions = max(1, rows // ROWS_A_PARTITION)
+    if pa.types.is_uint8(schema.field(VECTOR).type.value_type):  # bits: the index holds them as they are
+        return IvfFlat(distance_type="hamming", num_partitions=partitions)
     if schema.field(VECTOR).type.list_size % 8:  # a bit for each dimension, and whole bytes
         return IvfSq(distance_type="cosine", num_partitions=partitions)
     return IvfRq(distance_type="cosine", num_bits=1, num_partitions=partitions)

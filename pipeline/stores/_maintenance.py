@@ -82,7 +82,7 @@ async def look(subject: Subject) -> Tended:
         if _indexes.VECTOR in there:
             # What has no vector cannot extend the index: made anew, it covers all there is.
             only_the_turn = fresh == 1 and compacted
-            if not _indexes.wants_vectors(rows, schema, policy):
+            if not _indexes.wants_vectors(rows, policy):
                 unindexed = (_indexes.VECTOR,)
             elif segments(indexes) >= MOST_SEGMENTS or only_the_turn:
                 indexed = (*indexed, _indexes.VECTOR)

@@ -253,7 +253,7 @@ class LanceTables:
             query.where(predicate)
         query.limit(limit)
         query.select_columns([*_rows.HIT_COLUMNS, rank])
-        return await _collected(query)
+        return await _core.collected(query)
 
     async def _select(self, name: str, columns: list[str], where: str | None = None) -> pa.Table:
         """These columns of the rows for which `where` holds."""
@@ -265,7 +265,7 @@ class LanceTables:
             query.select_columns(columns)
             if where:
                 query.where(where)
-            return await _collected(query)
+            return await _core.collected(query)
 
     async def _beside(self, name: str) -> _core.CoreTable | None:
         """A table that holds no chunks and no documents, made by the first who needs it."""
@@ -300,8 +300,3 @@ class Snapshot(LanceTables):
         """This, with the chunks as they are now."""
         await self._table(self._names.chunks)
         return self
-
-
-async def _collected(query: _core.CoreQuery) -> pa.Table:
-    stream = await query.execute()
-    return pa.Table.from_batches([batch async for batch in stream], schema=stream.schema)

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pipeline.errors import StoreUnavailable
+from pipeline.stores import _core
+from pipeline.stores._core_writing import Merge, merge
 
 if TYPE_CHECKING:
     from lancedb import AsyncTable
+
+    from pipeline.stores._core import CoreTable
 
 TURN = ".turn"
 """The id of the row that every merge rewrites. No chunk is called so: their ids hold "/" and "#"."""
@@ -38,7 +42,7 @@ STORED_JSON = {b"ARROW:extension:name": b"lance.json"}
 async def put(
     rows: pa.Table,
     where: str,
-    table_of: Callable[[], Awaitable[AsyncTable]],
+    table_of: Callable[[], Awaitable[CoreTable]],
     still_ours: Callable[[], Awaitable[None]],
 ) -> None:
     """Store chunks in place of all that are stored under their documents.
@@ -61,8 +65,8 @@ async def put(
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.05 * 2**attempt)))  # noqa: S311 - no secret
         table = await table_of()
         turn = await _turn(table)
-        stored = await table.query().where(where).select(["id"]).to_arrow()
-        stale = sorted(set(stored["id"].to_pylist()).difference(rows["id"].to_pylist()))
+        stored = (await _selected(table, "id", where)).to_pylist()
+        stale = sorted(set(stored).difference(rows["id"].to_pylist()))
         if not (stale or len(rows)):
             return
         bare = _bare_rows([*stale, TURN], [None] * len(stale) + [turn + 1], stored_form.schema)
@@ -70,7 +74,7 @@ async def put(
         if await _merged(table, pa.concat_tables([stored_form, bare]), turn):
             return
     raise StoreUnavailable(
-        f"{table.name}: others have stored documents in between {ATTEMPTS} times; storing again is safe"
+        f"{table.name()}: others have stored documents in between {ATTEMPTS} times; storing again is safe"
     )
 
 
@@ -79,7 +83,7 @@ def first_turn(schema: pa.Schema) -> pa.Table:
     return _bare_rows([TURN], [0], schema)
 
 
-async def ensure_turn(table: AsyncTable) -> None:
+async def ensure_turn(table: CoreTable) -> None:
     """Give a chunks table its turn, where it has none or somebody doubled it.
 
     Tables of form 1 come without. Without an index, the primary key sees to it that of several writers who
@@ -89,11 +93,10 @@ async def ensure_turn(table: AsyncTable) -> None:
     if len(turns) > 1:
         await table.delete(IS_TURN)
     if len(turns) != 1:
-        merge = table.merge_insert("id").when_not_matched_insert_all().use_index(False)  # noqa: FBT003
-        await merge.execute(first_turn(await table.schema()), on_bad_vectors="null")
+        await merge(table, first_turn(await table.schema()), Merge(when_not_matched_insert_all=True))
 
 
-async def sweep(table: AsyncTable) -> int:
+async def sweep(table: AsyncTable | CoreTable) -> int:
     """Delete the tombs of a chunks table: before it is compacted, for Lance cannot index tombs alone.
 
     Returns:
@@ -105,19 +108,18 @@ async def sweep(table: AsyncTable) -> int:
     return tombs
 
 
-async def _merged(table: AsyncTable, rows: pa.Table, turn: int) -> bool:
+async def _merged(table: CoreTable, rows: pa.Table, turn: int) -> bool:
     """One commit, if the turn is still this one; otherwise none, and False."""
     # Lance evaluates this over the version that it commits onto, and nothing but an error ends the commit.
     unless_others_came = f"1 / CAST((target.id <> '{TURN}' OR target.{TURN_COLUMN} = {turn}) AS INT) = 1"
-    merge = (
-        table.merge_insert("id")
-        .when_matched_update_all(where=unless_others_came)
-        .when_not_matched_insert_all()
-        .use_index(await _is_covered(table))
+    how = Merge(
+        when_matched_update_all=True,
+        when_matched_update_all_condition=unless_others_came,
+        when_not_matched_insert_all=True,
+        use_index=await _is_covered(table),
     )
     try:
-        # Vectors that are not finite were refused before: the only bad ones are those that tombs do not have.
-        await merge.execute(rows, on_bad_vectors="null")
+        await merge(table, rows, how)
     except RuntimeError as error:
         if "Divide by zero" not in str(error):
             raise
@@ -125,15 +127,15 @@ async def _merged(table: AsyncTable, rows: pa.Table, turn: int) -> bool:
     return True
 
 
-async def _is_covered(table: AsyncTable) -> bool:
+async def _is_covered(table: CoreTable) -> bool:
     """Whether a merge through the index on the id reads less than one that reads all ids."""
     stats = await table.index_stats(ID_INDEX)
     if stats is None:
         return False
-    return stats.num_unindexed_rows <= min(UNINDEXED_ROWS, stats.num_indexed_rows)
+    return stats["num_unindexed_rows"] <= min(UNINDEXED_ROWS, stats["num_indexed_rows"])
 
 
-async def _turn(table: AsyncTable) -> int:
+async def _turn(table: CoreTable) -> int:
     turns = await _turns(table)
     if len(turns) != 1:
         await ensure_turn(table)
@@ -141,10 +143,16 @@ async def _turn(table: AsyncTable) -> int:
     return turns[0]
 
 
-async def _turns(table: AsyncTable) -> list[int]:
-    rows = await table.query().where(IS_TURN).select([TURN_COLUMN]).to_arrow()
-    turns: list[int] = rows[TURN_COLUMN].to_pylist()
+async def _turns(table: CoreTable) -> list[int]:
+    turns: list[int] = (await _selected(table, TURN_COLUMN, IS_TURN)).to_pylist()
     return turns
+
+
+async def _selected(table: CoreTable, column: str, where: str) -> pa.ChunkedArray:
+    query = table.query()
+    query.where(where)
+    query.select_columns([column])
+    return (await _core.collected(query))[column]
 
 
 def _bare_rows(ids: Sequence[str], numbers: Sequence[int | None], schema: pa.Schema) -> pa.Table:
@@ -177,15 +185,13 @@ async def _encoded(texts: Sequence[str]) -> list[bytes]:
     It has no function for that: they are stored in a table in memory, each as a part of another value, and
     a part is given as it is stored. 3 ms for fifty texts.
     """
-    import lancedb  # noqa: PLC0415 - whoever merges has imported it
-
     whole = pa.array([f'{{"part": {text}}}' for text in texts], pa.string())
     columns = {
         "number": pa.array(range(len(texts)), pa.int64()),
         "whole": pa.ExtensionArray.from_storage(pa.json_(), whole),
     }
-    memory = await lancedb.connect_async("memory://")  # its own: two such connections share nothing
-    table = await memory.create_table("scratch", pa.table(columns))
-    query = table.query().select({"number": "number", "part": "json_get(whole, 'part')"})
-    parts: list[bytes] = (await query.to_arrow()).sort_by("number")["part"].to_pylist()
+    memory = await _core.connect("memory://", {})  # its own: two such connections share nothing
+    query = (await memory.create_table("scratch", "create", pa.table(columns).to_reader())).query()
+    query.select([("number", "number"), ("part", "json_get(whole, 'part')")])
+    parts: list[bytes] = (await _core.collected(query)).sort_by("number")["part"].to_pylist()
     return parts

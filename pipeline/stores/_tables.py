@@ -7,21 +7,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 import pyarrow as pa
 
 from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavailable
 from pipeline.records import Column, EmbeddingSpace
-from pipeline.stores._column_fields import grow, with_columns
+from pipeline.stores._column_fields import grow, owed, with_columns
+from pipeline.stores._core_writing import FTS, BTree, add
 from pipeline.stores._generations import Standing
 from pipeline.stores._place import Place
 from pipeline.stores._replacing import ensure_turn, first_turn
 from pipeline.stores._schema import TEXT_COLUMNS, Names, check_form, pinned_space, schema_of
 
 if TYPE_CHECKING:
-    from lancedb import AsyncConnection, AsyncTable
+    from lancedb import AsyncTable
+    from lancedb._lancedb import Table
+
+    from pipeline.stores._core import CoreConnection, CoreTable
 
 ATTEMPTS = 5
 """How often something is tried that others may be in the way of."""
@@ -43,12 +47,19 @@ async def repeated(attempt: Callable[[], Awaitable[Outcome]]) -> Outcome:
     return await attempt()
 
 
+def whole(table: CoreTable) -> AsyncTable:
+    """The same table with all that the lancedb package can do: for what is rare, for its import is slow."""
+    from lancedb import AsyncTable  # noqa: PLC0415 - see above
+
+    return AsyncTable(cast("Table", table))
+
+
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables of one database, for writing."""
+    """The tables of one database, for writing. Without the lancedb package, but for new columns."""
 
     place: Place
-    database: AsyncConnection
+    connection: CoreConnection
     space: EmbeddingSpace
 
     async def pinned(self, name: str) -> EmbeddingSpace | None:
@@ -56,17 +67,17 @@ class Tables:
         table = await self.find(name)
         return None if table is None else await self._space_of(table)
 
-    async def find(self, name: str) -> AsyncTable | None:
+    async def find(self, name: str) -> CoreTable | None:
         """A fresh handle of a table; None where there is none."""
         with self.place.during(f"open the table {name}"):
             try:
-                return await self.database.open_table(name)
+                return await self.connection.open_table(name)
             except ValueError as error:
                 if "was not found" not in str(error):
                     raise
                 return None
 
-    async def get(self, name: str) -> AsyncTable:
+    async def get(self, name: str) -> CoreTable:
         """A fresh handle of a table that is there, for writing.
 
         Raises:
@@ -90,22 +101,24 @@ class Tables:
         Raises:
             StoreRefused: the table is not ours.
         """
-        await self._make(name, rows.schema)
+        await self._make(name, rows.schema.empty_table())
         with self.place.during(f"add to {name}"):
-            table = await self.database.open_table(name)
+            table = await self.connection.open_table(name)
             check_form(await table.schema(), f"{self.place}/{name}")
-            await table.add(rows)
+            await add(table, rows)
 
     async def make(self, names: Names, columns: Sequence[Column] = ()) -> None:
         """Both tables and their first indexes, where they are not there; others may be at it too."""
-        schema = with_columns(schema_of(names.chunks, self.space), columns)
-        await self._make(names.chunks, schema, first_turn(schema))
-        await self._make(
-            names.documents, with_columns(schema_of(names.documents, self.space), columns)
-        )
+        chunk_schema, document_schema = [
+            with_columns(schema_of(name, self.space), columns) for name in names.both
+        ]
+        await self._make(names.chunks, first_turn(chunk_schema))
+        await self._make(names.documents, document_schema.empty_table())
         for name in names.both if columns else ():
             with self.place.during(f"add columns to {name}"):
-                await grow(await self.get(name), columns)
+                table = await self.get(name)
+                if owed(await table.schema(), columns):
+                    await grow(whole(table), columns)
         await self.index(names.chunks)
         chunks = await self.get(names.chunks)
         with self.place.during(f"look for the turn of {names.chunks}"):
@@ -118,8 +131,6 @@ class Tables:
         and do no harm elsewhere; stop words stay, for they are words in some other language. Ids: to replace
         rows without reading the ids of all others.
         """
-        from lancedb.index import FTS, BTree  # noqa: PLC0415 - as `LanceStore.open`
-
         words = FTS(base_tokenizer="icu/split", remove_stop_words=False)
         wanted: dict[str, FTS | BTree] = {**dict.fromkeys(TEXT_COLUMNS, words), "id": BTree()}
         for attempt in range(ATTEMPTS):
@@ -131,7 +142,7 @@ class Tables:
                 return
             try:
                 with self.place.during(f"index {missing[0]} of {name}"):
-                    await table.create_index(missing[0], config=wanted[missing[0]], replace=False)
+                    await table.create_index(missing[0], wanted[missing[0]], replace=False, train=True)
             except StoreError:  # another process made it in the meantime
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -143,9 +154,9 @@ class Tables:
         page, more = None, True
         while more:
             with self.place.during("list the tables"):
-                listed = await self.database.list_tables(page_token=page)
-            there += listed.tables
-            page, more = listed.page_token, bool(listed.page_token)
+                listed = await self.connection.list_tables(page_token=page)
+            there += listed["tables"]
+            page, more = listed["page_token"], bool(listed["page_token"])
         for name in sorted(standing.left_over(there), reverse=True):
             await self.drop(name)
 
@@ -156,10 +167,10 @@ class Tables:
         It is a table without rows: to make one is the only thing that just one of several can succeed in on
         every storage. What a process that died has left is cleared away after `LEASE_ENDS`.
         """
-        taken = {TAKEN_KEY: datetime.now(UTC).isoformat().encode()}
+        nothing = pa.schema([], metadata={TAKEN_KEY: datetime.now(UTC).isoformat()}).empty_table()
         try:
             with self.place.during(f"make the table {name}"):
-                await self.database.create_table(name, schema=pa.schema([], metadata=taken))
+                await self.connection.create_table(name, "create", nothing.to_reader())
         except StoreError:
             await self._clear_lease(name)
             yield False
@@ -179,22 +190,24 @@ class Tables:
     async def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
         with self.place.during(f"drop the table {name}"):
-            await self.database.drop_table(name, ignore_missing=True)
+            try:
+                await self.connection.drop_table(name)
+            except ValueError as error:
+                if "was not found" not in str(error):
+                    raise
 
-    async def _space_of(self, table: AsyncTable) -> EmbeddingSpace:
-        with self.place.during(f"read the schema of {table.name}"):
+    async def _space_of(self, table: CoreTable) -> EmbeddingSpace:
+        with self.place.during(f"read the schema of {table.name()}"):
             schema = await table.schema()
-        return pinned_space(schema, f"{self.place}/{table.name}")
+        return pinned_space(schema, f"{self.place}/{table.name()}")
 
-    async def _make(self, name: str, schema: pa.Schema, rows: pa.Table | None = None) -> None:
+    async def _make(self, name: str, rows: pa.Table) -> None:
         for attempt in range(ATTEMPTS):
             if await self.find(name) is not None:
                 return
             try:
                 with self.place.during(f"make the table {name}"):
-                    await self.database.create_table(
-                        name, rows, schema=schema, exist_ok=True, on_bad_vectors="null"
-                    )
+                    await self.connection.create_table(name, "exist_ok", rows.to_reader())
             except StoreError:  # another process made it in the meantime
                 if attempt == ATTEMPTS - 1:
                     raise

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import anyio
 import pyarrow as pa
@@ -18,19 +17,17 @@ from pipeline.stores import _core, _journal, _predicates, _replacing, _rows
 from pipeline.stores._column_fields import drop, owed
 from pipeline.stores._columns import Unfit, check_columns
 from pipeline.stores._conditional_put import check_conditional_put
+from pipeline.stores._core_writing import Merge, merge
 from pipeline.stores._generations import Generations, Standing
 from pipeline.stores._lease import Lease, Leases
 from pipeline.stores._place import Place
 from pipeline.stores._reading import LanceTables
 from pipeline.stores._schema import JOURNAL, LEASE, SPENDING, Names, schema_of
 from pipeline.stores._shape import check_groups, check_keys, check_space, check_vectors
-from pipeline.stores._tables import Tables, repeated
+from pipeline.stores._tables import Tables, repeated, whole
 from pipeline.stores._text import well_formed
 from pipeline.stores._upkeep import KEEP_JOURNAL, is_scattered, is_slow, tend
 from pipeline.upkeep import Policy
-
-if TYPE_CHECKING:
-    from lancedb import AsyncTable, Session
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +43,14 @@ LOOK_AFTER = 50
 class LanceStore(LanceTables):
     """Reads and writes the tables of one embedding space.
 
-    Opening it writes nothing, and does not import the lancedb package, which takes seconds: both are left to
-    the first write, so that a run that owes nothing and a plan go without.
+    Opening it writes nothing: the tables are made by the first write. What imports the lancedb package, which
+    takes seconds, is rare: to compact a table, and to add or drop columns of metadata.
     """
 
     def __init__(
         self,
         place: Place,
         connection: _core.CoreConnection,
-        session: Session,
         space: EmbeddingSpace,
         journal_bytes: int,
     ) -> None:
@@ -66,7 +62,6 @@ class LanceStore(LanceTables):
         self._generation: int | None = None
         self._staged = False
         self._reused: Names | None = None
-        self._session = session
         self._space = space
         self._journal_bytes = journal_bytes
         self._journal_writes = 0
@@ -113,9 +108,8 @@ class LanceStore(LanceTables):
         check_space(space)
         check_columns(columns)
         place = Place.at(uri, options)
-        session = _core.session(*CACHES)
-        connection = await place.opened(_core.connect(place.uri, place.options, session))
-        store = cls(place, connection, session, space, journal_bytes)
+        connection = await place.opened(_core.connect(place.uri, place.options, _core.session(*CACHES)))
+        store = cls(place, connection, space, journal_bytes)
         store._rebuild, store._generation, store._declared = rebuild, generation, columns
         store._policy = policy
         await store._choose()
@@ -255,7 +249,9 @@ class LanceStore(LanceTables):
             rows = _rows.chunk_rows(latest, self._space, chunk_columns)
             states = _rows.document_rows(prepared, self._space, document_columns)
             await _replacing.put(rows, where, partial(tables.get, self._names.chunks), self._still_ours)
-            await _merge(await tables.get(self._names.documents), states)
+            # Through an index on the id, a merge would pass by the primary key's protection.
+            anew = Merge(when_matched_update_all=True, when_not_matched_insert_all=True)
+            await merge(await tables.get(self._names.documents), states, anew)
 
     async def touch(self, states: Sequence[DocumentState]) -> None:
         """Store new marks; the rows stay as they are. What is not stored is left out.
@@ -271,8 +267,7 @@ class LanceStore(LanceTables):
         with self._place.during("store marks"):
             documents = await tables.get(self._names.documents)
             rows = _rows.state_rows(latest, self._space)
-            merge = documents.merge_insert("id").when_matched_update_all().use_index(False)  # noqa: FBT003
-            await merge.execute(rows)
+            await merge(documents, rows, Merge(when_matched_update_all=True))
 
     async def remove(self, source: str, keys: Sequence[str]) -> None:
         """Remove these documents' rows: one commit on each table.
@@ -300,7 +295,7 @@ class LanceStore(LanceTables):
         await self._still_ours()
         with self._place.during("drop columns"):
             for name in self._names.both:
-                await drop(await tables.get(name), names)
+                await drop(whole(await tables.get(name)), names)
 
     async def upkeep(self) -> None:
         """Compact and extend the indexes, where enough has been written to need it; make room in the journal.
@@ -320,7 +315,7 @@ class LanceStore(LanceTables):
                 if table and await is_slow(table):
                     slow = await (await self._to_write()).find(name)
                     if slow:
-                        await tend(slow, self._policy, chunks=name == self._names.chunks)
+                        await tend(whole(slow), self._policy, chunks=name == self._names.chunks)
         await self._tend_journal()
 
     async def stage(self) -> int:
@@ -433,7 +428,8 @@ class LanceStore(LanceTables):
                     if ours and table:
                         if gone:
                             await table.delete(f"kept_at <= timestamp '{gone.isoformat()}'")
-                        await table.optimize(cleanup_older_than=KEEP_JOURNAL)
+                        keep = round(KEEP_JOURNAL.total_seconds() * 1000)
+                        await table.optimize(cleanup_since_ms=keep, delete_unverified=False)
 
     @contextmanager
     def _may_wait(self, what: str) -> Iterator[None]:
@@ -461,16 +457,7 @@ class LanceStore(LanceTables):
         async with self._turn:
             if self._writing is None:
                 await check_conditional_put(self._place)
-                import lancedb  # noqa: PLC0415 - see the class
-
-                with self._place.during("open the database"):
-                    database = await lancedb.connect_async(
-                        self._place.uri,
-                        storage_options=dict(self._place.options),
-                        read_consistency_interval=timedelta(0),
-                        session=self._session,
-                    )
-                tables = Tables(self._place, database, self._space)
+                tables = Tables(self._place, self._connection, self._space)
                 if self._lease:
                     await self._lease.check()
                 if self._staged:
@@ -486,10 +473,3 @@ class LanceStore(LanceTables):
         if self._writing is None and await self._pinned(name) != self._space:
             return schema_of(name, self._space).empty_table().select(columns)
         return await self._select(name, columns, where)
-
-
-async def _merge(table: AsyncTable, rows: pa.Table) -> None:
-    """One commit: rows that are there change, and new ones come."""
-    merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-    # Through an index on the id, a merge would pass by the primary key's protection.
-    await merge.use_index(False).execute(rows)  # noqa: FBT003 - lancedb's signature

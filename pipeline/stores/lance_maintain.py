@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import StoreBusy, StoreUnavailable
@@ -15,7 +15,7 @@ from pipeline.stores._lease import Lease, Leases
 from pipeline.stores._maintenance import Subject, look, work
 from pipeline.stores._place import Place
 from pipeline.stores._schema import JOURNAL, LEASE, LIVE, SPENDING, Names, pinned_space
-from pipeline.stores._tables import Tables
+from pipeline.stores._tables import Tables, whole
 from pipeline.stores._upkeep import KEEP_JOURNAL
 from pipeline.upkeep import Policy, Tended
 
@@ -53,7 +53,7 @@ async def maintain(  # noqa: PLR0913 - a place, and what a run is asked by name
         StoreRefused: it turns us away, or the tables are not ours.
     """
     place = Place.at(uri, options)
-    connection = await place.opened(_core.connect(place.uri, place.options))
+    connection = await place.opened(_core.connect(place.uri, place.options, _core.session(*CACHES)))
     generations = Generations(place, connection)
     tables = await _tables(place, connection, await generations.names())
     if tables is None:
@@ -150,7 +150,7 @@ class _Keeper:
             return None
         keep = KEEP_JOURNAL if name == JOURNAL else self.policy.keep_versions
         return Subject(
-            table=table,
+            table=whole(table),
             name=name,
             folder=None if "://" in self.place.uri else Path(self.place.uri) / f"{name}.lance",
             policy=replace(self.policy, keep_versions=keep),
@@ -168,13 +168,4 @@ async def _tables(place: Place, connection: _core.CoreConnection, live: Names) -
             if "was not found" not in str(error):
                 raise
             return None
-    import lancedb  # noqa: PLC0415 - it takes seconds
-
-    with place.during("open the database"):
-        database = await lancedb.connect_async(
-            place.uri,
-            storage_options=dict(place.options),
-            read_consistency_interval=timedelta(0),
-            session=_core.session(*CACHES),
-        )
-    return Tables(place, database, pinned_space(schema, f"{place}/{live.chunks}"))
+    return Tables(place, connection, pinned_space(schema, f"{place}/{live.chunks}"))

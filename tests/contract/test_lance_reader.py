@@ -81,6 +81,10 @@ def test_a_lancedb_of_another_shape_is_refused_by_name(
 
         async def create_table(self) -> None: ...
 
+        async def drop_table(self) -> None: ...
+
+        async def list_tables(self) -> None: ...
+
     core = ModuleType(_core.CORE)
     core.Connection = core.Table = core.Query = core.VectorQuery = core.FTSQuery = Changed  # type: ignore[attr-defined]
     missing = _core._missing(core)

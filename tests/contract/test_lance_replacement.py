@@ -21,7 +21,7 @@ from lancedb.index import IvfFlat
 
 from pipeline.errors import StoreUnavailable
 from pipeline.records import EmbeddingSpace, Filter
-from pipeline.stores import _replacing
+from pipeline.stores import _core, _replacing
 from pipeline.stores._replacing import IS_TOMB, IS_TURN, TURN, put, sweep
 from pipeline.stores._rows import chunk_rows, document_rows
 from pipeline.stores._schema import VERSION_KEY
@@ -47,6 +47,11 @@ def uri(tmp_path: Path) -> str:
 async def chunks_of(uri: str) -> AsyncTable:
     database = await lancedb.connect_async(uri, read_consistency_interval=timedelta(0))
     return await database.open_table("chunks")
+
+
+async def to_write(uri: str) -> _core.CoreTable:
+    """The chunks table, as the store itself opens it."""
+    return await (await _core.connect(uri, {})).open_table("chunks")
 
 
 async def compacted(uri: str) -> AsyncTable:
@@ -202,7 +207,7 @@ async def test_whoever_comes_between_looking_and_storing_is_seen(uri: str) -> No
             await other.replace([embedded("a.md", *["longer"] * (5 * looks)), embedded(f"{looks}", "word")])
 
     late = chunk_rows([embedded("a.md", "late")], SPACE)
-    await put(late, "key = 'a.md'", lambda: chunks_of(uri), between)
+    await put(late, "key = 'a.md'", lambda: to_write(uri), between)
     assert looks == 3
     assert await texts_in(table) == {"1": ["word"], "2": ["word"], "a.md": ["late"]}
 
@@ -217,7 +222,7 @@ async def test_who_never_has_a_turn_gives_up_and_says_so(uri: str, monkeypatch: 
 
     late = chunk_rows([embedded("a.md", "late")], SPACE)
     with pytest.raises(StoreUnavailable, match="others have stored documents in between 3 times"):
-        await put(late, "key = 'a.md'", lambda: chunks_of(uri), always)
+        await put(late, "key = 'a.md'", lambda: to_write(uri), always)
     assert (await texts_in(await chunks_of(uri)))["a.md"] == ["one"]
 
 

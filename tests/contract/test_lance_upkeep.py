@@ -296,15 +296,23 @@ async def test_where_only_tombs_and_the_turn_are_new_upkeep_goes_on(uri: str) ->
     assert (await maintained(uri, replace(INDEXED, keep_versions=timedelta(hours=1))))["chunks"].idle
 
 
-async def test_bits_get_no_index_and_settings_can_have_none_too(uri: str, tmp_path: Path) -> None:
-    await filled(uri, BITS)
-    assert (await maintained(uri))["chunks"].indexed == ("key", "group_key")
-    other = str(tmp_path / "other")
-    await filled(other)
-    await maintained(other)
-    done = await maintained(other, replace(INDEXED, vector_rows=None))
+async def test_bits_have_an_index_that_holds_them_as_they_are(uri: str) -> None:
+    store = await filled(uri, BITS)
+    questions = vectors_of("question", BITS, 5)
+    before = [[hit.score for hit in await store.nearest(q, limit=10, where=EVERYTHING)] for q in questions]
+    await maintained(uri)
+    assert (await indexed(uri))["vector"] == ("IvfFlat", 1, 0)
+    after = [[hit.score for hit in await store.nearest(q, limit=10, where=EVERYTHING)] for q in questions]
+    assert after == before
+    assert len(await store.nearest(questions[0], limit=5_000, where=EVERYTHING)) == CHUNKS * DOCUMENTS
+
+
+async def test_settings_can_have_no_index_of_vectors(uri: str) -> None:
+    await filled(uri)
+    await maintained(uri)
+    done = await maintained(uri, replace(INDEXED, vector_rows=None))
     assert done["chunks"].unindexed == ("vector",)
-    assert "vector" not in await indexed(other)
+    assert "vector" not in await indexed(uri)
 
 
 async def test_vectors_of_any_width_can_be_indexed(uri: str) -> None:

@@ -226,7 +226,7 @@ def test_search_json_holds_all_of_a_hit(ingested: Path, mode: str) -> None:
     assert hit["rank"] == 1
     assert (hit["source"], hit["key"], hit["title"]) == ("handbook", "fern.md", "Fern")
     assert DOCUMENTS["fern.md"][hit["start"] : hit["end"]] == hit["text"]
-    assert hit["metadata"] == {"team": "people", "year": 2024}
+    assert hit["metadata"] == {"team": "people", "year": 2024, "language": "en"}
 
 
 def test_search_filters_by_source_and_metadata(ingested: Path) -> None:

@@ -56,7 +56,7 @@ sources:
         assert (
             "\n".join(complaints(load, text))
             == """\
-2:3: store.urii: is an unknown key; valid: uri, options, journal, when_busy, wait_minutes; did you mean 'uri'?
+2:3: store.urii: is an unknown key; valid: uri, options, journal, when_busy, wait_minutes, upkeep; did you mean 'uri'?
 4:13: embedding.provider: is unknown; valid: local, perplexity, openrouter; did you mean 'perplexity'? \
 (found: perplexitty)
 6:15: chunking.max_tokens: must be at least 16 and at most 8,192 (found: 5)
