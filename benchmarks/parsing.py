@@ -1,12 +1,12 @@
 """How fast documents are parsed, by format, beside the library that reads them and beside markitdown.
 
-    python benchmarks/parsing.py [FOLDER] [--markitdown PYTHON]
+    python benchmarks/parsing.py [FOLDER] [--chapters N] [--markitdown PYTHON]
 
-FOLDER: its Markdown files are parsed too. The others are generated: ten pages, slides, sheets or chapters
-each. One document after the other, in one worker process whose start is not counted; documents a second of
-processor time, this process's and the worker's together: the best of several rounds. "Alone" is the library's
-own call in this process. PYTHON: the interpreter of an environment that has markitdown, which reads the same
-files.
+FOLDER: its Markdown files are parsed too. The others are generated: ten pages, slides, sheets or
+chapters each, or N. One document after the other, in one worker process whose start is not counted;
+documents a second of processor time, this process's and the worker's together: the best of several rounds.
+"Alone" is the library's own call in this process. PYTHON: the interpreter of an environment that has
+markitdown, which reads the same files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ from tests import documents
 
 ROUNDS = 6
 SENTENCE = "The device is charged with its own cable, and it may not be left alone while it does so. "
-CHAPTERS = [(f"Chapter {number}", SENTENCE * 8) for number in range(1, 11)]
+
+
+def chapters(count: int) -> list[tuple[str, str]]:
+    return [(f"Chapter {number}", SENTENCE * 8) for number in range(1, count + 1)]
+
+
+CHAPTERS = chapters(10)
 
 
 def html() -> bytes:
@@ -100,8 +106,8 @@ def long(make: Callable[[], bytes]) -> Callable[[], bytes]:
 
     def made() -> bytes:
         kept = documents.WORDS, documents.TABLE
-        rows = [[f"City {row}", f"{row}.5"] for row in range(200)]
-        documents.WORDS, documents.TABLE = SENTENCE * 80, [kept[1][0], *rows]
+        rows = [[f"City {row}", f"{row}.5"] for row in range(20 * len(CHAPTERS))]
+        documents.WORDS, documents.TABLE = SENTENCE * 8 * len(CHAPTERS), [kept[1][0], *rows]
         try:
             return make()
         finally:
@@ -256,7 +262,9 @@ async def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("folder", nargs="?", type=Path)
     options.add_argument("--markitdown", metavar="PYTHON")
+    options.add_argument("--chapters", type=int, default=10)
     chosen = options.parse_args()
+    CHAPTERS[:] = chapters(chosen.chapters)
     other = Markitdown(chosen.markitdown) if chosen.markitdown else None
     parser = DocumentParser(processes=1)
     print("| format | KB | docs/s | library alone | overhead | markitdown |")

@@ -18,7 +18,7 @@ import anyio
 from connectors._answer import Answer
 from connectors._manners import USER_AGENT, Credentials, Manners, Patience
 from connectors._reach import Reach
-from connectors._refusals import Throttled, refusal
+from connectors._refusals import refusal, throttled, wait_asked_for
 from connectors._url import on_the_wire, shown
 from pipeline.errors import ItemUnreadable, SourceError, SourceRefused, SourceUnavailable
 from pipeline.records import JsonValue
@@ -197,10 +197,10 @@ class Http:
             retry=retry_if_exception(
                 lambda error: (
                     isinstance(error, SourceUnavailable)
-                    and _wait_asked_for(error) <= patience.longest_wait_seconds
+                    and wait_asked_for(error) <= patience.longest_wait_seconds
                 )
             ),
-            wait=lambda state: backoff(state) + _wait_asked_for(_failure(state)),
+            wait=lambda state: backoff(state) + wait_asked_for(_failure(state)),
             stop=stop_after_attempt(patience.attempts),
             sleep=patience.sleep,
             before_sleep=lambda state: _note(_failure(state), state.upcoming_sleep),
@@ -224,11 +224,11 @@ class Http:
         known = self._credentials is not None
         error = refusal(shown(request.url), reply.status, reply.headers, with_credentials=known)
         patience = self._manners.patience
-        if isinstance(error, Throttled) and error.seconds > patience.longest_wait_seconds:
-            told = f"{error}, and wants to be left alone for {error.seconds:.0f} s"
-            return Throttled(told, seconds=error.seconds)
-        if isinstance(error, Throttled) and error.seconds:
-            self._free_at = max(self._free_at, patience.clock() + error.seconds)
+        wait = wait_asked_for(error)
+        if wait > patience.longest_wait_seconds:
+            return throttled(f"{error}, and wants to be left alone for {wait:.0f} s", wait)
+        if wait:
+            self._free_at = max(self._free_at, patience.clock() + wait)
         return error
 
     async def _turn(self) -> None:
@@ -255,10 +255,6 @@ def whole(what: str) -> Iterator[None]:
 
 def _failure(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
-
-
-def _wait_asked_for(error: BaseException | None) -> float:
-    return error.seconds if isinstance(error, Throttled) else 0.0
 
 
 def _note(error: BaseException | None, wait: float) -> None:

@@ -10,21 +10,46 @@ from http import HTTPStatus
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
 
 
-class TooLarge(ItemUnreadable):
-    """An answer of more bytes than the limit."""
+class Oversize(Exception):
+    """The cause of an ItemUnreadable: an answer of more bytes than the limit."""
 
 
-class Throttled(SourceUnavailable):
-    """A server that asks to be left alone for so many seconds, which may be none."""
+class Throttle(Exception):
+    """The cause of a SourceUnavailable: a server that asks to be left alone for so many seconds."""
 
-    def __init__(self, message: str, *, seconds: float) -> None:
-        super().__init__(message)
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"{seconds:.0f} s")
         self.seconds = seconds
+
+
+def oversize(told: str) -> ItemUnreadable:
+    """The error of an answer that is larger than the limit."""
+    error = ItemUnreadable(told)
+    error.__cause__ = Oversize()
+    return error
+
+
+def is_oversize(error: ItemUnreadable) -> bool:
+    """Whether that is why an item cannot be read."""
+    return isinstance(error.__cause__, Oversize)
+
+
+def throttled(told: str, seconds: float) -> SourceUnavailable:
+    """The error of a server that asks to be left alone for so many seconds, which may be none."""
+    error = SourceUnavailable(told)
+    error.__cause__ = Throttle(seconds)
+    return error
+
+
+def wait_asked_for(error: BaseException | None) -> float:
+    """The seconds for which the server wants to be left alone."""
+    cause = error.__cause__ if error else None
+    return cause.seconds if isinstance(cause, Throttle) else 0.0
 
 
 def refusal(
     where: str, status: int, headers: Mapping[str, str], *, with_credentials: bool
-) -> Throttled | SourceRefused | ItemUnreadable:
+) -> SourceUnavailable | SourceRefused | ItemUnreadable:
     """The error that a status means.
 
     Args:
@@ -36,13 +61,13 @@ def refusal(
     told = f"{where} answered {status}{_phrase(status)}"
     wait = retry_after(headers)
     if status == HTTPStatus.TOO_MANY_REQUESTS or (status == HTTPStatus.FORBIDDEN and wait is not None):
-        return Throttled(f"{told}: too many requests", seconds=wait or 0.0)
+        return throttled(f"{told}: too many requests", wait or 0.0)
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         whose = "the credentials are not accepted" if with_credentials else "it wants credentials"
         return SourceRefused(f"{told}: {whose}")
     passing = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
     if status in passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Throttled(told, seconds=wait or 0.0)
+        return throttled(told, wait or 0.0)
     return ItemUnreadable(told)
 
 

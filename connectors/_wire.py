@@ -17,7 +17,7 @@ import anyio
 import httpcore
 
 from connectors._reach import Reach
-from connectors._refusals import TooLarge
+from connectors._refusals import oversize
 from connectors._url import shown
 from pipeline.errors import ItemUnreadable, SourceUnavailable
 
@@ -130,7 +130,7 @@ async def _content(
     pieces: AsyncIterator[bytes], headers: Mapping[str, str], request: Request, where: str
 ) -> bytes:
     """The body, unpacked, and read no further than the limit."""
-    too_large = TooLarge(f"{where} has more than {request.limit_name}: {request.max_bytes:,} bytes")
+    too_large = oversize(f"{where} has more than {request.limit_name}: {request.max_bytes:,} bytes")
     declared = headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > request.max_bytes:
         raise too_large
@@ -161,7 +161,7 @@ def unpacked(content: bytes, most: int, where: str) -> bytes:
         out, rest = unpack.some(rest, most + 1 - len(found))
         found += out
         if len(found) > most:
-            raise TooLarge(f"{where} unpacks to more than {most:,} bytes")
+            raise oversize(f"{where} unpacks to more than {most:,} bytes")
     if not unpack.is_whole():
         raise SourceUnavailable(f"{where} ends early")
     return bytes(found)

@@ -33,7 +33,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})\b")
 
 _REFUSALS: Mapping[str, str] = {
-    r"InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|ExpiredToken|InvalidToken": (
+    r"InvalidAccessKeyId|SignatureDoesNotMatch|Authentication(?:Failed|Required)|ExpiredToken|InvalidToken": (
         "the storage does not accept the key: correct it in options, or in the environment"
     ),
     r"CredentialsNotLoaded|/latest/api/token|latest/meta-data|metadata\.google|metadata/identity": (
@@ -199,7 +199,7 @@ class Objects:
         raise SourceRefused(f"{self._where()} is an object, and no folder: {cure}")
 
     def _where(self) -> str:
-        return f"sources.{self.source}.{self.setting}: {self.at.root}/{self.at.path}"
+        return f"sources.{self.source}.{self.setting}: {self.at.root}/{self.at.path}".rstrip("/")
 
     def _store(self) -> Client:
         if not self._opened:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
 from connectors.settings import LocalPath, Secret, StrictModel, absolute, folder_of, literal_secret
 
 BUCKETS: Final = ("s3", "gs", "az")
+HTTP: Final = ("https", "http")
 _ADVICE: Mapping[str, str] = {
     "github": "repositories are read by sources of `type: git`",
     "git": "repositories are read by sources of `type: git`",
-    "http": "pages are read by sources of `type: web`",
-    "https": "pages are read by sources of `type: web`",
     "sftp": "there is no client of SFTP with a permissive licence: mount the folder, and give its `path`",
     "file": "a folder of this machine is a `path`",
 }
-_VALID = "valid: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER"
+_VALID = "valid: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER, https://HOST/FOLDER/, zip://FILE.zip!/FOLDER"
 
 
 class Address(NamedTuple):
     """An address taken apart: `scheme://bucket/path`, or `zip+scheme://bucket/path!/inside`."""
 
     scheme: str
-    """`s3`, `gs` or `az`; `file` for an archive of this machine."""
+    """`s3`, `gs`, `az`, `https` or `http`; `file` for an archive of this machine."""
     bucket: str
     path: str
-    """In the bucket, without slashes at its ends. Of an archive of this machine: from the root on."""
+    """In a bucket without slashes at its ends; of an archive of this machine, and on the web, with them."""
     archive: bool = False
     inside: str = ""
     """The folder in the archive, without slashes at its ends."""
@@ -63,6 +63,9 @@ class StorageOptions(StrictModel):
     azure_storage_account_name: str | None = Field(default=None, description="For az://: the account.")
     azure_storage_account_key: Secret | None = Field(default=None, description="For az://.")
     azure_storage_sas_token: Secret | None = Field(default=None, description="For az://.")
+    username: str | None = Field(default=None, description="For https://, with password.")
+    password: Secret | None = Field(default=None, description="For https://.")
+    token: Secret | None = Field(default=None, description="For https://: sent as Authorization: Bearer.")
 
     def check(self, scheme: str) -> None:
         """Refuse what says nothing at addresses of this kind.
@@ -71,21 +74,25 @@ class StorageOptions(StrictModel):
             ValueError: names an option that was given, and what it is for.
         """
         for name in sorted(self.model_fields_set):
-            if (kind := _kind(name)) and kind != scheme:
-                raise ValueError(f"options.{name} is for addresses that begin with {kind}://")
+            if scheme not in (kinds := _kinds(name)):
+                raise ValueError(f"options.{name} is for addresses that begin with {kinds[0]}://")
         if self.endpoint and self.endpoint.startswith("http://") and not self.allow_http:
             raise ValueError(
                 "options.endpoint is not encrypted: set allow_http: true beside it, or use https://"
             )
         if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
             raise ValueError("options.aws_access_key_id and aws_secret_access_key belong together")
+        if (self.username is None) != (self.password is None):
+            raise ValueError("options.username and password belong together")
 
 
-def _kind(option: str) -> str:
-    """The only scheme that an option is for; empty for one that is for all."""
-    if option.startswith("aws_") or option in ("region", "request_payer", "virtual_hosted_style_request"):
-        return "s3"
-    return {"google": "gs", "azure": "az"}.get(option.partition("_")[0], "")
+def _kinds(option: str) -> Sequence[str]:
+    """The schemes that an option is for."""
+    if option in ("username", "password", "token"):
+        return HTTP
+    if option in ("region", "request_payer", "virtual_hosted_style_request"):
+        return ("s3",)
+    return {"aws": ("s3",), "google": ("gs",), "azure": ("az",)}.get(option.partition("_")[0], BUCKETS)
 
 
 def address(url: str) -> Address:
@@ -97,6 +104,8 @@ def address(url: str) -> Address:
     scheme, separator, rest = url.partition("://")
     archive = scheme == "zip" or scheme.startswith("zip+")
     scheme = {"zip": "file"}.get(scheme, scheme.removeprefix("zip+"))
+    if scheme in HTTP and not archive:
+        return _on_the_web(url)
     if not separator or (scheme not in BUCKETS and not (archive and scheme == "file")):
         raise ValueError(f"cannot be read: {_ADVICE.get(scheme, _VALID)}")
     rest, _, inside = rest.partition("!/") if archive else (rest, "", "")
@@ -114,6 +123,18 @@ def address(url: str) -> Address:
     if "" in (names := path.strip("/").split("/")) and names != [""]:
         raise ValueError("has an empty name between two slashes")
     return Address(scheme, bucket, path.strip("/"), archive, inside.strip("/"))
+
+
+def _on_the_web(url: str) -> Address:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be a host and a path alone: https://HOST/FOLDER/ or https://HOST/FILE")
+    if "@" in parts.netloc:
+        raise literal_secret("give username and password in `options`")
+    return Address(parts.scheme, parts.netloc, parts.path)
 
 
 def _url(url: object, info: ValidationInfo) -> object:

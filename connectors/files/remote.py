@@ -1,4 +1,4 @@
-"""Documents in object storage, or in a ZIP archive."""
+"""Documents in object storage, on a web server that lists its folders, or in a ZIP archive."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Protocol
 
 from connectors.choice import Choice
 from connectors.files.archive import Archive
+from connectors.files.http_folder import HttpFolder
 from connectors.files.local import FilesConnector
 from connectors.files.settings import FilesSettings
 from connectors.objects import Objects
-from connectors.storage import address
+from connectors.storage import HTTP, address
 from pipeline.records import ItemRef, RawDocument
 
 
@@ -65,6 +66,11 @@ def files_connector(*, source: str, settings: FilesSettings) -> FilesConnector |
     if settings.url is None:
         return FilesConnector(source=source, settings=settings)
     at = address(settings.url)
+    if at.scheme in HTTP:
+        folder = HttpFolder(
+            source=source, url=settings.url, options=settings.options, max_bytes=settings.max_bytes
+        )
+        return RemoteFiles(source=source, settings=settings, place=folder)
     root = at._replace(path="") if at.archive else at
     objects = Objects(source=source, at=root, options=settings.options)
     place: Place = Archive(source=source, at=at, objects=objects) if at.archive else objects

@@ -14,17 +14,20 @@ from connectors.storage import StorageOptions, StorageUrl, address
 class FilesSettings(SharedSettings):
     """A folder of files."""
 
-    type: Literal["files"] = Field(description="Files in a folder, in object storage, or in a ZIP archive.")
+    type: Literal["files"] = Field(
+        description="Files in a folder, in object storage, on a web server, or in a ZIP archive."
+    )
     path: LocalPath | None = Field(
         default=None, description="The folder on this machine; relative to the YAML file."
     )
     url: StorageUrl | None = Field(
         default=None,
         description="A folder elsewhere, in place of path: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, "
-        "az://CONTAINER/FOLDER; or in an archive: zip://FILE.zip!/FOLDER, zip+s3://BUCKET/FILE.zip!/FOLDER.",
+        "az://CONTAINER/FOLDER; on a web server that lists it: https://HOST/FOLDER/; in an archive: "
+        "zip://FILE.zip!/FOLDER, zip+s3://BUCKET/FILE.zip!/FOLDER.",
     )
     options: StorageOptions = Field(
-        default=StorageOptions(), description="What opens the storage that url names."
+        default=StorageOptions(), description="What opens the place that url names."
     )
     include: list[Glob] = Field(
         default=[f"**/*.{{{','.join(DOCUMENTS)}}}"],

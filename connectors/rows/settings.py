@@ -8,12 +8,13 @@ from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from connectors.rows.field_paths import FieldPath, steps
 from connectors.settings import LocalPath, SharedSettings
-from connectors.storage import StorageOptions, StorageUrl, address
+from connectors.storage import BUCKETS, StorageOptions, StorageUrl, address
 
 
-def _no_archive(url: str) -> str:
-    if address(url).archive:
-        raise ValueError("must name a file that is not in an archive")
+def _in_a_bucket(url: str) -> str:
+    at = address(url)
+    if at.archive or at.scheme not in BUCKETS:
+        raise ValueError("must name files in object storage: s3://BUCKET/FILE, gs://BUCKET/FILE, az://…")
     return url
 
 
@@ -24,7 +25,7 @@ class RowsSettings(SharedSettings):
         default=None,
         description="The file on this machine, relative to the YAML file, or several: exports/**/*.jsonl.",
     )
-    url: Annotated[StorageUrl, AfterValidator(_no_archive)] | None = Field(
+    url: Annotated[StorageUrl, AfterValidator(_in_a_bucket)] | None = Field(
         default=None,
         description="The file in object storage, in place of path, or several: s3://BUCKET/exports/*.jsonl, "
         "gs://BUCKET/FILE, az://CONTAINER/FILE.",

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from connectors import globs
 from connectors._http import Answer, Http
-from connectors._refusals import TooLarge
+from connectors._refusals import is_oversize
 from connectors._url import shown
 from connectors.cache_folder import cache_file
 from connectors.http_content import content_of, kind_of
@@ -162,11 +162,9 @@ class WebConnector:
                     await self._robots.permit(listed.url)
                 return Page(url=listed.url, version=of_sitemap(listed.lastmod))
             return await self._asked_for(listed.url)
-        except TooLarge:
-            return Page(url=listed.url, version=UNREADABLE)
         except ItemUnreadable as error:
-            if self.settings.pages is not None:
-                return Page(url=listed.url, version=UNREADABLE)  # to be reported: it was asked for by name
+            if is_oversize(error) or self.settings.pages is not None:  # asked for by name
+                return Page(url=listed.url, version=UNREADABLE)  # to be reported
             log.info("not listed: %s", error)
             return None
 

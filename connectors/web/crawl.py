@@ -11,7 +11,7 @@ from http import HTTPStatus
 import anyio.to_thread
 
 from connectors._http import Answer, Http
-from connectors._refusals import TooLarge
+from connectors._refusals import is_oversize
 from connectors.http_content import content_of
 from connectors.spool import Spool
 from connectors.web.at_once import each
@@ -92,8 +92,8 @@ class Crawl:
         if page.url in self._pages:
             return
         self._pages[page.url] = page
-        if page.outline.canonical:
-            self._add(waiting, [page.outline.canonical], max(depth, 1))
+        if page.outline.canonical and depth <= self.bounds.depth:  # one step more: it is this page
+            self._add(waiting, [page.outline.canonical], depth + 1)
         if depth < self.bounds.depth and not page.outline.nofollow:
             self._add(waiting, page.outline.links, depth + 1)
 
@@ -122,7 +122,9 @@ class Crawl:
         """What is there now; as it is remembered, where the server says that it is the same."""
         try:
             answer = await self._answer(url, known)
-        except TooLarge:
+        except ItemUnreadable as error:
+            if not is_oversize(error):
+                raise
             return Page(url=url, version=UNREADABLE)
         except SourceRefused:
             if known is None or is_start:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from connectors._http import Http
-from connectors._refusals import TooLarge
+from connectors._refusals import is_oversize
 from connectors._url import origin, shown
 from pipeline.errors import ItemUnreadable, SourceRefused
 
@@ -50,10 +50,9 @@ class Robots:
         text = ""
         try:
             answer = await self._http.get(f"{site}/robots.txt", returned=unavailable, max_bytes=_MAX_BYTES)
-        except TooLarge as error:
-            raise SourceRefused(f"{site}/robots.txt has more than {_MAX_BYTES:,} bytes") from error
-        except ItemUnreadable:
-            pass  # it leads out of reach: as if there were none
+        except ItemUnreadable as error:  # out of reach is as if there were none
+            if is_oversize(error):
+                raise SourceRefused(f"{site}/robots.txt has more than {_MAX_BYTES:,} bytes") from error
         else:
             if answer.status < HTTPStatus.BAD_REQUEST:
                 text = answer.content.decode("utf-8", "replace")

@@ -14,7 +14,7 @@ from pipeline.records import JsonValue
 
 _DECLARED_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
-_MAIN = re.compile(r"<main\b[^>]*>.*?</main\s*>", re.IGNORECASE | re.DOTALL)
+_MAIN_TAG = re.compile(r"<(/?)main\b[^>]*>", re.IGNORECASE)
 _HEAD_CHARS = 100_000
 _WORD = re.compile(r"[\w-]+")
 _TAG = re.compile(r"<(html|meta|link)\b([^<>]{0,2000})>", re.IGNORECASE)
@@ -48,8 +48,8 @@ def read(content: bytes, *, charset: str = "") -> Extract:
     """
     declared = _DECLARED_CHARSET.search(content[:4096])
     page = clean(decode(content, declared=charset or (declared[1].decode("ascii") if declared else None)))
-    main = _MAIN.findall(page)
-    text = to_markdown(main[0], left_out=_NOT_CONTENT) if len(main) == 1 else ""
+    main = _main(page)
+    text = to_markdown(main, left_out=_NOT_CONTENT) if main else ""
     if not text.strip():
         text = to_markdown(page, left_out=[*_NOT_CONTENT, *_ASIDE])
     if not text.strip():
@@ -63,6 +63,14 @@ def read(content: bytes, *, charset: str = "") -> Extract:
         metadata=metadata,
         language=language,
     )
+
+
+def _main(page: str) -> str:
+    """The one `<main>` element; empty where there is none, or several."""
+    tags = list(_MAIN_TAG.finditer(page))
+    if [tag[1] for tag in tags] != ["", "/"]:
+        return ""
+    return page[tags[0].start() : tags[1].end()]
 
 
 def to_markdown(markup: str, *, left_out: Sequence[str] = ()) -> str:

@@ -215,6 +215,13 @@ async def test_entries_that_drop_off_are_kept_unless_said_otherwise(site: Site) 
     assert not feed_of(site, keep_vanished=False).keeps_vanished
 
 
+async def test_what_the_parser_stumbles_over_is_refused(site: Site) -> None:
+    declared = b'<?xml version="1.0" encoding="ut\xd4f-8"?>'
+    site.put("/feed.xml", declared + rss(item("1", "a")).partition("?>")[2].encode())
+    with pytest.raises(SourceRefused, match="neither RSS nor Atom"):
+        await listed(feed_of(site))
+
+
 async def test_half_a_feed_ends_the_listing_with_an_error(site: Site) -> None:
     whole = rss(*(item(str(number), "x" * 50) for number in range(50)))
     site.put("/feed.xml", whole[: len(whole) // 2])

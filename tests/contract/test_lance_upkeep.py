@@ -285,8 +285,8 @@ async def test_where_only_tombs_and_the_turn_are_new_upkeep_goes_on(uri: str) ->
     """Lance cannot extend an index of vectors by rows that have none, and then extends no other index."""
     store = await filled(uri)
     await maintained(uri)
-    for key in numbered(DOCUMENTS)[::2]:
-        await store.replace([embedded(key, source=f"s{int(key) % 3}")])
+    emptied = [embedded(key, source=f"s{int(key) % 3}") for key in numbered(DOCUMENTS)[::2]]
+    await store.replace(emptied)
     done = (await maintained(uri))["chunks"]
     assert done.swept == CHUNKS * DOCUMENTS // 2
     assert not done.kept

@@ -6,10 +6,13 @@ import gzip
 import hashlib
 import os
 import socket
+import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from email.message import Message
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -28,7 +31,7 @@ from pipeline.ingest import ingest_source
 from pipeline.stores.memory import MemoryStore
 from tests.contract.connector_contract import ConnectorContract, listed
 from tests.fakes import OracleEmbedder
-from tests.loopback import Asked, Said, serving
+from tests.loopback import Asked, Said, hasten, serving
 from tests.s3 import FAR, KEY, SECRET, Bucket, new_bucket
 from tests.world import World
 
@@ -36,8 +39,8 @@ PAGE = 3
 """Objects that our own storage lists at once."""
 
 
-def connect(url: str, options: dict[str, object] | None = None, **settings: object) -> RemoteFiles:
-    chosen = {"type": "files", "url": url, "options": options or {}, "include": ["**/*"], **settings}
+def connect(url: str, options: Mapping[str, object] | None = None, **settings: object) -> RemoteFiles:
+    chosen = {"type": "files", "url": url, "options": dict(options or {}), "include": ["**/*"], **settings}
     connector = files_connector(source="docs", settings=FilesSettings.model_validate(chosen))
     assert isinstance(connector, RemoteFiles)
     return connector
@@ -66,8 +69,8 @@ class S3Folder:
     def connector(self, **settings: object) -> RemoteFiles:
         return connect(self.url, self.options, **settings)
 
-    def put(self, key: str, content: bytes = b"x", **attributes: str) -> None:
-        obstore.put(self.store, f"some/folder/{key}", content, attributes=attributes)
+    def put(self, key: str, content: bytes = b"x", about: Any = None) -> None:
+        obstore.put(self.store, f"some/folder/{key}", content, attributes=about)
 
     def drop(self, key: str) -> None:
         obstore.delete(self.store, f"some/folder/{key}")
@@ -215,6 +218,174 @@ class TestInAnArchive(ConnectorContract):
         return archive
 
 
+@dataclass
+class Served:
+    """A folder that Python's own web server lists; `asked` has the methods and paths of its requests."""
+
+    root: Path
+    url: str = ""
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[Message] = field(default_factory=list)
+    etags: bool = False
+    broken: str = ""
+    """A path that is answered 503."""
+
+    def connector(self, **settings: object) -> RemoteFiles:
+        return connect(self.url + "/", **settings)
+
+    def put(self, key: str, content: bytes) -> None:
+        (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / key).write_bytes(content)
+
+    def drop(self, key: str) -> None:
+        (self.root / key).unlink()
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    hasten(monkeypatch)
+    (tmp_path / "served").mkdir()
+    made = Served(tmp_path / "served")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given, directory=str(made.root))
+
+        def send_head(self) -> Any:
+            made.asked.append((self.command, unquote(self.path)))
+            made.headers.append(self.headers)
+            if made.broken and made.broken in self.path:
+                return self.send_error(503)
+            return super().send_head()
+
+        def end_headers(self) -> None:
+            file = Path(self.translate_path(self.path))
+            if made.etags and file.is_file():
+                self.send_header("ETag", f'W/"{hashlib.sha256(file.read_bytes()).hexdigest()}"')
+            super().end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+class TestOnAWebServer(ConnectorContract):
+    """The contract, on Python's own web server, which tells the second of the last change."""
+
+    many = 60
+
+    @pytest.fixture
+    def place(self, served: Served) -> Served:
+        return served
+
+
+class TestOnAWebServerWithEtags(TestOnAWebServer):
+    """The contract, where there are ETags, and one more folder above."""
+
+    @pytest.fixture
+    def place(self, served: Served) -> Served:
+        served.etags = True
+        (served.root / "some folder" / "deep").mkdir(parents=True)
+        return Served(
+            served.root / "some folder" / "deep", url=served.url + "/some%20folder/deep", asked=served.asked
+        )
+
+
+async def test_a_second_ingest_gets_no_file_of_a_web_server(served: Served) -> None:
+    for number in range(5):
+        served.put(f"sub/{number}.md", f"# Number {number}".encode())
+    world = World(store=MemoryStore(OracleEmbedder().space))
+    await ingest_source(served.connector(), world.pipeline, metadata={})
+    assert sum(method == "GET" and path.endswith(".md") for method, path in served.asked) == 5
+    served.asked.clear()
+    report = await ingest_source(served.connector(), world.pipeline, metadata={})
+    assert report.unchanged == 5
+    assert [path for method, path in served.asked if method == "GET"] == ["/", "/sub/"]
+
+
+async def test_a_file_of_a_web_server_is_a_source_of_its_own(served: Served) -> None:
+    served.put("sub/a b.md", b"# A")
+    connector = connect(f"{served.url}/sub/a%20b.md")
+    [ref] = await listed(connector)
+    raw = await connector.load(ref)
+    assert (ref.key, raw.content, raw.url, raw.ref) == ("a b.md", b"# A", f"{served.url}/sub/a%20b.md", ref)
+
+
+async def test_a_folder_of_a_web_server_that_fails_fails_the_listing(served: Served) -> None:
+    for name in ("a.md", "b/c.md", "d.md"):
+        served.put(name, b"x")
+    for broken in ("/b/", "/c.md", "/d.md"):
+        served.broken = broken
+        with pytest.raises(SourceUnavailable):
+            await listed(served.connector())
+    served.broken = ""
+    assert len(await listed(served.connector())) == 3
+
+
+async def test_what_a_web_server_does_not_list_is_refused(served: Served) -> None:
+    served.put("a.txt", b"x")
+    for path, said in (("none/", "404"), ("a.txt/", "404")):
+        with pytest.raises(SourceRefused, match=said):
+            await listed(connect(f"{served.url}/{path}"))
+
+    def answer(asked: Asked) -> Said:
+        if asked.path == "/binary/":
+            return Said(content=b"x", headers={"Content-Type": "application/pdf"})
+        if asked.path == "/locked/":
+            return Said(status=401)
+        if asked.path.startswith("/round/"):
+            return Said(content=b"<a href='again/'>again</a>", headers={"Content-Type": "text/html"})
+        return Said(status=302, headers={"Location": "http://127.0.0.2:1/"})
+
+    with serving(answer) as url:
+        for path, said in (
+            ("binary", "is application/pdf, and no listing"),
+            ("locked", "401"),
+            ("round", "go round in a circle"),
+            ("away", r"does not read"),
+        ):
+            with pytest.raises(SourceRefused, match=said):
+                await listed(connect(f"{url}/{path}/"))
+
+
+async def test_links_that_lead_elsewhere_are_no_files_of_a_listing() -> None:
+    links = (
+        "../ ?C=M;O=A ./ /etc/passwd //other.example/x.md https://other.example/here/y.md #top mailto:a@b "
+        "a.md sub/../b.md sub/deep.md /here/c.md http://[bad d%2Fe.md /here/f%20g.md#part"
+    )
+
+    def answer(asked: Asked) -> Said:
+        page = "".join(f'<a href="{link}">x</a>' for link in links.split())
+        kind = "text/html" if asked.path == "/here/" else "text/markdown"
+        return Said(content=page.encode(), headers={"Content-Type": kind})
+
+    with serving(answer) as url:
+        connector = connect(f"{url}/here/")
+        refs = await listed(connector)
+        assert [ref.key for ref in refs] == ["a.md", "b.md", "c.md", "f g.md"]
+        assert len({ref.version for ref in refs}) == 1  # of a server that tells none: of the content
+        assert (await connector.load(refs[0])).ref == refs[0]
+
+
+async def test_a_password_is_sent_to_the_web_server_and_not_shown(served: Served) -> None:
+    served.put("a.md", b"x")
+    options: dict[str, object] = {"username": "me", "password": SecretStr("the-password")}
+    connector = connect(served.url + "/", options)
+    [ref] = await listed(connector)
+    await connector.load(ref)
+    assert {headers["Authorization"] for headers in served.headers} == {"Basic bWU6dGhlLXBhc3N3b3Jk"}
+    served.broken = "a.md"
+    with pytest.raises(SourceUnavailable) as caught:
+        await connector.load(ref)
+    assert "the-password" not in f"{caught.value}{connector!r}"
+
+
 async def test_a_second_ingest_asks_for_no_object(place: S3Folder) -> None:
     for number in range(7):
         place.put(f"{number}.md", f"# Number {number}\n\nSome words.".encode())
@@ -272,9 +443,9 @@ async def test_marks_of_folders_are_no_files(place: S3Folder) -> None:
 
 
 async def test_an_object_has_an_address_and_a_media_type(place: S3Folder) -> None:
-    place.put("ä b.md", **{"Content-Type": "text/x-unusual"})
-    place.put("page", **{"Content-Type": "text/html; charset=utf-8"})
-    place.put("data", **{"Content-Type": "binary/octet-stream"})
+    place.put("ä b.md", about={"Content-Type": "text/x-unusual"})
+    place.put("page", about={"Content-Type": "text/html; charset=utf-8"})
+    place.put("data", about={"Content-Type": "binary/octet-stream"})
     connector = place.connector()
     raws = {ref.key: await connector.load(ref) for ref in await listed(connector)}
     assert raws["ä b.md"].url == f"{place.url}/%C3%A4%20b.md"
@@ -287,9 +458,9 @@ async def test_an_object_has_an_address_and_a_media_type(place: S3Folder) -> Non
 
 async def test_an_object_that_is_kept_packed_is_unpacked_within_the_limit(place: S3Folder) -> None:
     packed = gzip.compress(bytes(100_000))
-    place.put("a.md", gzip.compress(b"# A"), **{"Content-Encoding": "gzip"})
-    place.put("b.md", packed, **{"Content-Encoding": "gzip"})
-    place.put("c.md", b"no gzip", **{"Content-Encoding": "gzip"})
+    place.put("a.md", gzip.compress(b"# A"), about={"Content-Encoding": "gzip"})
+    place.put("b.md", packed, about={"Content-Encoding": "gzip"})
+    place.put("c.md", b"no gzip", about={"Content-Encoding": "gzip"})
     connector = place.connector(max_bytes=50_000)
     a, b, c = await listed(connector)
     raw = await connector.load(a)
@@ -499,7 +670,11 @@ async def test_an_archive_in_a_bucket_is_read_in_parts(place: S3Folder, archive:
         ({"url": "s3://a/b//c"}, "empty name between two slashes"),
         ({"url": "ftp://host/x"}, "valid: s3://BUCKET/FOLDER"),
         ({"url": "github://o:r@main/x"}, "type: git"),
-        ({"url": "https://example.org/x"}, "type: web"),
+        ({"url": "https://example.org/x?page=2"}, "a host and a path alone"),
+        ({"url": "https://me:secret@example.org/x"}, "is a secret"),
+        ({"url": "https://example.org/", "options": {"region": "x"}}, "begin with s3://"),
+        ({"url": "https://example.org/", "options": {"username": "x"}}, "belong together"),
+        ({"url": "s3://b", "options": {"username": "x"}}, "begin with https://"),
         ({"url": "sftp://host/x"}, "mount the folder"),
         ({"url": "zip://backup.tar!/x"}, "must name a .zip file"),
         ({"url": "s3://key:secret@bucket/x"}, "is a secret"),

@@ -274,8 +274,8 @@ async def test_what_is_no_gzip_is_refused(tmp_path: Path) -> None:
 async def test_two_rows_with_one_key_are_refused_also_over_files(tmp_path: Path, kind: str) -> None:
     rows = [{"id": "a", "body": b"1"}, {"id": "b", "body": b"2"}]
     write, connect = (write_jsonl, jsonl) if kind == "jsonl" else (write_parquet, parquet)
-    write(tmp_path / f"1.{kind}", rows)  # type: ignore[operator]
-    write(tmp_path / f"2.{kind}", rows[1:])  # type: ignore[operator]
+    write(tmp_path / f"1.{kind}", rows)
+    write(tmp_path / f"2.{kind}", rows[1:])
     with pytest.raises(SourceRefused, match=rf"2\.{kind}:1 has the key 'b' of another"):
         await listed(connect(tmp_path / f"*.{kind}"))
 

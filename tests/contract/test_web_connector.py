@@ -350,6 +350,16 @@ async def test_a_page_that_names_its_canonical_url_is_that_one_where_it_is_there
     assert await paths(crawl(), site) == ["/", "/lost", "/y", "/a"]
 
 
+async def test_canonical_urls_that_lead_on_for_ever_end_at_the_depth(
+    site: Site, crawl: Callable[..., WebConnector]
+) -> None:
+    site.otherwise = lambda asked: Answered(
+        body=page(head=f'<link rel=canonical href="{asked.path}x/">').encode(), headers=HTML
+    )
+    assert len(await paths(crawl(depth=3), site)) == 1
+    assert len(site.downloads()) == 5
+
+
 async def test_a_redirect_gives_the_url_where_it_ends(site: Site, crawl: Callable[..., WebConnector]) -> None:
     site.put("/", page("/old", "/new/"), headers=HTML)
     site.redirect("/old", "/new", 301)

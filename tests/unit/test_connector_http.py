@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import ipaddress
 import logging
+import random
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -26,7 +28,7 @@ from connectors import _wire
 from connectors._http import USER_AGENT, Credentials, Http, Manners, Patience, whole
 from connectors._reach import Reach
 from connectors._url import host_of, shown
-from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
+from pipeline.errors import DocweaveError, ItemUnreadable, SourceRefused, SourceUnavailable
 from tests.web_server import LOOPBACK, Answered, Site, serving
 
 PRIVATE = (ipaddress.ip_network(LOOPBACK),)
@@ -258,6 +260,34 @@ class TestWhatGoesWrong:
         site.redirect("/", "/größe".encode().decode("latin-1"))
         site.put("/gr%C3%B6%C3%9Fe", b"here")
         assert (await http(site).get(site.url)).content == b"here"
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_a_server_sends_is_an_answer_or_an_error_of_ours(seed: int) -> None:
+    chance, sent = random.Random(seed), bytearray()
+    packed = gzip.compress(b"words " * 100)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(bytes(sent))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        patience = Patience(attempts=1)
+        asking = Http(Reach.of("docs", url), manners=Manners(seconds=2, patience=patience))
+        for _ in range(40):
+            sent[:] = head + packed
+            for _ in range(chance.choice([1, 2, 10])):
+                place = chance.randrange(len(sent))
+                sent[place : place + chance.randrange(4)] = chance.randbytes(chance.randrange(4))
+            try:
+                answered = await asking.get(url)
+            except DocweaveError as error:
+                assert str(error)  # noqa: PT017 - either outcome is right
+            else:
+                assert answered.status < 400
 
 
 class TestPace:
