@@ -11,11 +11,13 @@ from connectors.feed import FeedConnector, FeedSettings
 from connectors.files import FilesSettings, files_connector
 from connectors.git import GitConnector, GitSettings
 from connectors.github import GithubConnector, GithubSettings
+from connectors.google_drive import GoogleDriveConnector, GoogleDriveSettings
 from connectors.notion import NotionConnector, NotionSettings
 from connectors.one_of import OneOf
 from connectors.python import PythonConnector, PythonSettings
 from connectors.rows import JsonlConnector, JsonlSettings, ParquetConnector, ParquetSettings
 from connectors.settings import SharedSettings
+from connectors.slack import SlackConnector, SlackSettings
 from connectors.sql import SqlConnector, SqlSettings
 from connectors.web import WebConnector, WebSettings
 from pipeline.errors import SettingsError
@@ -33,6 +35,8 @@ _CONNECTORS: Mapping[type[SharedSettings], Callable[..., Connector]] = {
     GithubSettings: GithubConnector,
     NotionSettings: NotionConnector,
     ConfluenceSettings: ConfluenceConnector,
+    GoogleDriveSettings: GoogleDriveConnector,
+    SlackSettings: SlackConnector,
     SqlSettings: SqlConnector,
     JsonlSettings: JsonlConnector,
     ParquetSettings: ParquetConnector,
@@ -48,6 +52,8 @@ SourceSettings: TypeAlias = Annotated[
     | GithubSettings
     | NotionSettings
     | ConfluenceSettings
+    | GoogleDriveSettings
+    | SlackSettings
     | SqlSettings
     | JsonlSettings
     | ParquetSettings

@@ -18,7 +18,7 @@ from pipeline.embed import EmbedStage
 from pipeline.errors import StoreError
 from pipeline.plan import USUAL_GUARD, Owing, RemovalGuard, SourcePlan, Survey, check_recipe, marks_of, survey
 from pipeline.prepare import Found, Pipeline, Preparer
-from pipeline.protocols import Connector
+from pipeline.protocols import Connector, ListsTheNewest
 from pipeline.records import Known, Metadata, Prepared, Spending
 from pipeline.report import Observer, SourceReport, ignore
 from pipeline.write import Writer
@@ -165,7 +165,9 @@ async def _survey(preparer: Preparer, guard: RemovalGuard, agreed: Agreed | None
     if agreed:
         check_recipe(source, agreed.plan.recipe, preparer.recipe)
     refs = [ref async for ref in preparer.connector.list_items()]
-    found = survey(refs, await store.marks(source), preparer.recipe, guard)
+    newest = preparer.connector if isinstance(preparer.connector, ListsTheNewest) else None
+    keep = newest is not None and newest.keeps_vanished
+    found = survey(refs, await store.marks(source), preparer.recipe, guard, keep=keep)
     if agreed:
         stored = await store.states(source, found.removed)
         found = agreed.limited(found, {ref.key for ref in refs}, stored)

@@ -39,8 +39,12 @@ def survey(
     marks: Mapping[str, tuple[str, str]],
     recipe: str,
     guard: RemovalGuard,
+    *,
+    keep: bool = False,
 ) -> Survey:
     """Compare a complete listing with the stored (version, recipe) of each key.
+
+    With `keep`, what is listed no more stays.
 
     Raises:
         SourceError: a key was listed twice.
@@ -55,7 +59,7 @@ def survey(
             owed.append(ref)
     versions = {key: version for key, (version, _) in marks.items() if key not in seen}
     inside = {key for keys in by_container(versions, seen).values() for key in keys}
-    removed = tuple(key for key in versions if key not in inside)
+    removed = () if keep else tuple(key for key in versions if key not in inside)
     return Survey(
         owed=tuple(owed),
         unchanged=len(seen) - len(owed),

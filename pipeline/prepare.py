@@ -158,7 +158,8 @@ class Preparer:
         parts = self.pipeline
         chunks = parts.chunker.chunk(document)
         groups = group_chunks(document.title, document.text, chunks, parts.embedder.limits, parts.grouping)
-        metadata = {**self.metadata, **document.metadata}
+        # What the settings say counts: an access label must not come from a page's own front matter.
+        metadata = {**document.metadata, **self.metadata}
         state = DocumentState(
             source=document.ref.source,
             key=document.ref.key,

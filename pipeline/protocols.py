@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.records import (
     Column,
@@ -52,6 +52,15 @@ class Connector(Protocol):
             ItemUnreadable: this item alone cannot be read.
             SourceError: the source as a whole cannot.
         """
+
+
+@runtime_checkable
+class ListsTheNewest(Protocol):
+    """A connector whose listing may be no more than the newest items, as a feed's is."""
+
+    @property
+    def keeps_vanished(self) -> bool:
+        """Whether what it lists no more stays in the store."""
 
 
 class Parser(Protocol):

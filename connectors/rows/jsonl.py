@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import zlib
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ from typing import IO, cast
 
 import anyio.to_thread
 
+from connectors.rows.remembered import Listed
 from connectors.rows.row import Reading, check_readable
 from connectors.rows.row_files import RowFiles, cut_short, in_batches
 from connectors.rows.settings import JsonlSettings
@@ -27,6 +29,8 @@ _PART = 1 << 20
 class JsonlConnector:
     """Lists the lines of files, read as a stream; the lines wait on disk until they are loaded.
 
+    A file that has not changed since the last run is not read, unless one of its lines is to be loaded.
+
     A line that is no JSON, or has no key, is listed as `FILE:NUMBER`, so that it is reported. A file that
     ends in the middle of a line is not complete: then the listing fails.
     """
@@ -34,6 +38,9 @@ class JsonlConnector:
     source: str
     settings: JsonlSettings
     _spool: Spool = field(default_factory=Spool)
+    _unread: dict[str, str] = field(default_factory=dict)
+    """The files of rows that were listed without reading them."""
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every line of every file, in their order.
@@ -44,6 +51,7 @@ class JsonlConnector:
         """
         files = RowFiles(source=self.source, settings=self.settings)
         self._spool.clear()
+        self._unread.clear()
         for name in await files.listed():
             async for ref in in_batches(self._listed(files, name)):
                 yield ref
@@ -58,8 +66,11 @@ class JsonlConnector:
         return await anyio.to_thread.run_sync(self._load, ref)
 
     def _load(self, ref: ItemRef) -> RawDocument:
+        with self._turn:
+            if (name := self._unread.get(ref.key)) is not None:
+                self._read_at_last(name)
         if ref.key not in self._spool:
-            raise ItemUnreadable(f"{ref.key} was not listed in this run")
+            raise ItemUnreadable(f"{ref.key} is in no file, or no longer")
         return self._reading.document(ref, json.loads(self._spool.get(ref.key)))
 
     @property
@@ -67,14 +78,48 @@ class JsonlConnector:
         return Reading(source=self.source, settings=self.settings)
 
     def _listed(self, files: RowFiles, name: str) -> Generator[ItemRef]:
+        """The rows of a file; if it has not changed since the last run, without reading it."""
+        remembered = files.remembered(name)
+        opened = files.opened(name)
+        with closing(opened.file):
+            known = remembered.rows(opened.version)
+            if known is not None:
+                for row in known:
+                    self._check_new(files, name, row.key)
+                    self._unread[row.key] = name
+                    yield ItemRef(source=self.source, key=row.key, version=row.version)
+                return
+            with remembered.keeping(opened.version) as keep:
+                for ref, line in self._read(files, name, opened.file):
+                    self._check_new(files, name, ref.key)
+                    self._spool.put(ref.key, line)
+                    keep(Listed(ref.key, ref.version, 0))
+                    yield ref
+
+    def _check_new(self, files: RowFiles, name: str, key: str) -> None:
+        if key in self._spool or key in self._unread:
+            raise SourceRefused(f"{files.where()}: {name} has the key {key!r} of another row")
+
+    def _read_at_last(self, name: str) -> None:
+        """Put the lines of a file on disk that was listed without reading it."""
+        files = RowFiles(source=self.source, settings=self.settings)
+        opened = files.opened(name)
+        with closing(opened.file):
+            for ref, line in self._read(files, name, opened.file):
+                self._spool.put(ref.key, line)
+        for key in [key for key, file in self._unread.items() if file == name]:
+            del self._unread[key]
+
+    def _read(self, files: RowFiles, name: str, opened: IO[bytes]) -> Iterator[tuple[ItemRef, bytes]]:
+        """Every line that is not empty, and what is listed of it."""
         reading = self._reading
         most = int(self.settings.max_bytes)
-        opened = files.opened(name)
-        with closing(opened.file), self._unpacking(files, name, opened.file) as file:
+        with self._unpacking(files, name, opened) as file:
             for number, line in enumerate(_lines(file, most), 1):
                 place = f"{name}:{number}"
                 if line is None:
-                    yield reading.broken(place, f"has more than sources.{self.source}.max_bytes: {most:,}")
+                    why = f"has more than sources.{self.source}.max_bytes: {most:,}"
+                    yield reading.broken(place, why), b""
                     continue
                 if not line.strip():
                     continue
@@ -84,10 +129,7 @@ class JsonlConnector:
                     if not line.endswith(b"\n"):
                         raise cut_short(files.where(), name) from None
                     ref = reading.broken(place, "is no JSON")
-                if ref.key in self._spool:
-                    raise SourceRefused(f"{files.where()}: {place} has the key {ref.key!r} of another line")
-                self._spool.put(ref.key, line)
-                yield ref
+                yield ref, line
 
     @contextmanager
     def _unpacking(self, files: RowFiles, name: str, file: IO[bytes]) -> Iterator[IO[bytes]]:

@@ -7,10 +7,11 @@ import threading
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import anyio.to_thread
 
+from connectors.rows.remembered import Listed
 from connectors.rows.row import Reading, check_readable
 from connectors.rows.row_files import RowFiles, in_batches
 from connectors.rows.settings import ParquetSettings
@@ -86,19 +87,35 @@ class ParquetConnector:
 
     def _listed(self, name: str) -> Generator[ItemRef]:
         """The rows of a file; where they are is kept."""
-        with self._opened(name) as (file, version):
-            self._versions[name] = version
+        remembered = self._files.remembered(name)
+        opened = self._files.opened(name, ahead=0)
+        self._versions[name] = opened.version
+        with opened.file:
+            known = remembered.rows(opened.version)
+            if known is not None:
+                for row in known:
+                    yield self._placed(row, name)
+                return
+            with remembered.keeping(opened.version) as keep:
+                for row in self._read(opened.file, name):
+                    ref = self._placed(row, name)
+                    keep(row)
+                    yield ref
+
+    def _placed(self, row: Listed, name: str) -> ItemRef:
+        if row.key in self._places:
+            raise SourceRefused(f"{self._files.where()}: {name} has the key {row.key!r} of another row")
+        self._places[row.key] = _Place(name, row.group)
+        return ItemRef(source=self.source, key=row.key, version=row.version)
+
+    def _read(self, opened: IO[bytes], name: str) -> Iterator[Listed]:
+        with self._parquet(opened, name) as file:
             number = 0
             for group in range(file.num_row_groups):
                 for row in self._rows(file, name, group, self.settings.columns(listing=True)):
                     number += 1
                     ref = self._reading.listed(row, f"{name}:{number}")
-                    if ref.key in self._places:
-                        raise SourceRefused(
-                            f"{self._files.where()}: {name}:{number} has the key {ref.key!r} of another row"
-                        )
-                    self._places[ref.key] = _Place(name, group)
-                    yield ref
+                    yield Listed(ref.key, ref.version, group)
 
     def _load(self, ref: ItemRef) -> RawDocument:
         with self._turn:
@@ -111,10 +128,12 @@ class ParquetConnector:
         if place is None:
             raise ItemUnreadable(f"{key} was not listed in this run")
         if place not in self._kept:
-            with self._opened(place.name) as (file, version):
-                changed = version != self._versions[place.name]
+            opened = self._files.opened(place.name, ahead=0)
+            with opened.file:
+                changed = opened.version != self._versions[place.name]
                 if not changed:
-                    self._keep(file, place)
+                    with self._parquet(opened.file, place.name) as file:
+                        self._keep(file, place)
             if changed:
                 self._list_again(place.name)
                 return self._row(key)
@@ -154,16 +173,14 @@ class ParquetConnector:
             yield from batch.to_pylist()
 
     @contextmanager
-    def _opened(self, name: str) -> Iterator[tuple[ParquetFile, str]]:
-        """A file, and its version. What pyarrow raises while it is open is translated."""
+    def _parquet(self, opened: IO[bytes], name: str) -> Iterator[ParquetFile]:
+        """The file as pyarrow has it. What that raises in the block is translated."""
         import pyarrow as pa  # noqa: PLC0415 - not for whoever only reads settings
         from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - as above
 
-        opened = self._files.opened(name, ahead=0)
-        with opened.file:
-            try:
-                yield ParquetFile(opened.file, pre_buffer=False, buffer_size=_BUFFER), opened.version
-            except pa.ArrowInvalid as error:
-                raise SourceRefused(f"{self._files.where()}: {name} is no whole Parquet file") from error
-            except (pa.ArrowException, OSError) as error:
-                raise SourceUnavailable(f"{self._files.where()}: {name} cannot be read") from error
+        try:
+            yield ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER)
+        except pa.ArrowInvalid as error:
+            raise SourceRefused(f"{self._files.where()}: {name} is no whole Parquet file") from error
+        except (pa.ArrowException, OSError) as error:
+            raise SourceUnavailable(f"{self._files.where()}: {name} cannot be read") from error

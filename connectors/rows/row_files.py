@@ -14,10 +14,12 @@ from typing import IO, NamedTuple, TypeVar
 import anyio
 import anyio.to_thread
 
+from connectors.cache_folder import cache_file
 from connectors.choice import Choice
 from connectors.folder import Walk, file_version, resolved
 from connectors.objects import Objects
 from connectors.range_file import RangeFile
+from connectors.rows.remembered import Remembered
 from connectors.rows.settings import RowsSettings
 from connectors.storage import address
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
@@ -27,6 +29,18 @@ _BATCH = 1000
 """Rows that are listed per visit to the worker thread."""
 _AHEAD = 4 << 20
 """Bytes that are asked for at once where each read is a request."""
+
+_RECIPE = {
+    "type",
+    "key_field",
+    "version_field",
+    "text_field",
+    "title_field",
+    "url_field",
+    "metadata_fields",
+    "max_bytes",
+}
+"""Settings on which keys and versions depend."""
 
 Item = TypeVar("Item")
 
@@ -91,6 +105,12 @@ class RowFiles:
         except OSError as error:
             raise SourceRefused(f"{self.where()}: {path} cannot be read: {error.strerror}") from error
         return Opened(file, file_version(os.fstat(file.fileno())))
+
+    def remembered(self, name: str) -> Remembered:
+        """What was listed of the file. Another, once the settings read its rows in another way. Blocks."""
+        recipe = self.settings.model_dump_json(include=_RECIPE)
+        file = cache_file(self.source, self.settings.cache, "cache", [self.where(), name, recipe])
+        return Remembered(file)
 
     def where(self) -> str:
         """What a message begins with."""

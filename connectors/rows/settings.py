@@ -54,6 +54,12 @@ class RowsSettings(SharedSettings):
         default=ByteSize(50_000_000), description="Rows larger than this are reported and left out."
     )
 
+    cache: LocalPath | None = Field(
+        default=None,
+        description="The folder that keeps what the rows' keys and versions are, so that a file that has not "
+        "changed is not read again. Left out: docweave in the user's cache folder.",
+    )
+
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.path is None) == (self.url is None):

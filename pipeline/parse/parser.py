@@ -14,7 +14,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from pipeline.errors import ParseError
-from pipeline.parse import formats, language
+from pipeline.parse import formats
 from pipeline.parse.decode import clean, decode, is_text
 from pipeline.parse.delimited import table
 from pipeline.parse.extract import Extract, Members, Option, Part, Unreadable
@@ -113,8 +113,6 @@ class DocumentParser:
         self._check_size(raw)
         kind = _format(raw)
         extract = await self._read_apart(raw, kind) if kind.readers else None
-        if not language.loaded():
-            await to_thread.run_sync(language.load)
         if len(raw.content) > _LARGE_BYTES:
             return await to_thread.run_sync(self._document, raw, kind, extract)
         return self._document(raw, kind, extract)

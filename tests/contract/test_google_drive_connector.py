@@ -63,8 +63,8 @@ class Drive:
 
     def add(self, name: str, content: bytes = b"", *, parent: str = ROOT, **about: Any) -> str:
         self.clock += 1
-        key = about.pop("id", f"file-{self.clock:04}")
-        kind = about.pop("mimeType", media_type(name))
+        key: str = about.pop("id", f"file-{self.clock:04}")
+        kind: str = about.pop("mimeType", media_type(name))
         moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.clock)
         self.files[key] = {
             "id": key,
@@ -121,20 +121,18 @@ class Drive:
             return self.token(asked)
         if asked.headers.get("authorization") not in {f"Bearer {token}" for token in self.tokens}:
             return refused(401, "authError")
-        if path == "files":
-            return self.list(asked)
-        key, _, part = path.partition("/")[2].partition("/")
         if path.startswith("drives/"):
             return Said(content={"name": "All hands"})
+        return self.list(asked) if path == "files" else self.file(asked, *path.split("/")[1:])
+
+    def file(self, asked: Asked, key: str, part: str = "") -> Said:
         if key not in self.files:
             return refused(404, "notFound")
         if part == "permissions":
             return self.page("permissions", self.permissions.get(key, []), asked)
         if part == "export":
             return Said(content=asked.query["mimeType"].encode() + b"\n" + self.content[key])
-        return Said(
-            content=self.content[key] if asked.query.get("alt") else self.shown(self.files[key], asked)
-        )
+        return Said(content=self.content[key] if "alt" in asked.query else self.shown(self.files[key], asked))
 
     def token(self, asked: Asked) -> Said:
         assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
@@ -300,20 +298,20 @@ async def test_a_second_listing_of_an_unchanged_drive_gives_the_same_and_downloa
     before = [(await connector.load(ref)).ref for ref in await listed(connector)]
     place.asked.clear()
     assert await listed(place.connector()) == before
-    assert place.asked == ["token", f"files/{ROOT}", "files"]
+    assert place.asked == ["/token", f"files/{ROOT}", "files"]
 
 
 async def test_a_version_moves_with_name_folder_and_time(place: Drive) -> None:
     folder = place.add("Leave", mimeType=f"{GOOGLE}.folder")
     key = place.add("a.md", b"A", parent=folder)
     versions = {(await listed(place.connector()))[0].version}
-    for change in (
-        lambda: place.files[key].update(name="b.md"),
-        lambda: place.files[folder].update(name="Holidays"),
-        lambda: place.files[key].update(parents=[ROOT]),
-        lambda: place.files[key].update(modifiedTime="2026-05-05T00:00:00.000Z"),
+    for changed, part, value in (
+        (key, "name", "b.md"),
+        (folder, "name", "Holidays"),
+        (key, "parents", [ROOT]),
+        (key, "modifiedTime", "2026-05-05T00:00:00.000Z"),
     ):
-        change()
+        place.files[changed][part] = value
         versions.add((await listed(place.connector()))[0].version)
     assert len(versions) == 5
 
@@ -366,10 +364,13 @@ async def test_a_list_that_is_not_whole_is_an_error(place: Drive) -> None:
         ([None, None, Said(content={"files": [], "incompleteSearch": True})], "search was not complete"),
         ([None, None, Said(content={})], "gave no files"),
         ([None, None, Said(content={"files": [], "nextPageToken": "30"})] * 2, "same page again and again"),
-        ([None, refused(404, "notFound")], "404 notFound, of the folder file-0002: the listing is not whole"),
-        ([None, None, Said(status=400, content={})], "the listing is not whole"),
+        (
+            [None, refused(404, "notFound")],
+            "404 notFound, of the folder file-0002: the listing is not complete",
+        ),
+        ([None, None, Said(status=400, content={})], "the listing is not complete"),
     ):
-        place.fails["^files$"] = answers
+        place.fails["^files$"] = list(answers)
         with pytest.raises(SourceUnavailable, match=told):
             await listed(place.connector())
     place.fails["^files$"] = [None, None, Said(status=500)]
@@ -381,7 +382,7 @@ async def test_a_rate_limit_is_waited_for_longer_each_time_and_one_that_lasts_is
 ) -> None:
     place.add("a.md", b"A")
     reasons = ("userRateLimitExceeded", "rateLimitExceeded")
-    place.fails["^files$"] = [refused(403, reason) for reason in reasons] + [Said(status=429)]
+    place.fails["^files$"] = [*(refused(403, reason) for reason in reasons), Said(status=429)]
     assert len(await listed(place.connector())) == 1
     assert [int(wait) for wait in waits] == [1, 2, 4]
     place.fails["^files$"] = [refused(403, "rateLimitExceeded")]
@@ -454,7 +455,8 @@ async def test_credentials_that_are_none_say_so_and_are_not_shown(place: Drive) 
             await listed(place.connector(credentials=credentials))
         error: BaseException | None = refusal.value
         assert "s3cret" not in str(error)
-        assert error and error.__cause__ is None
+        assert error
+        assert error.__cause__ is None
         assert error.__context__ is None
     with pytest.raises(SourceRefused, match="Google says invalid_grant") as refused_:
         await listed(place.connector(credentials=place.key(client_email="nobody@fern.org")))
@@ -490,7 +492,7 @@ async def test_one_file_that_cannot_be_had_is_unreadable(place: Drive) -> None:
     place.add("b.md", b"B")
     connector = place.connector(max_bytes=50)
     refs = {ref.key: ref for ref in await listed(connector)}
-    with pytest.raises(ItemUnreadable, match="100 bytes, more than sources.docs.max_bytes: 50"):
+    with pytest.raises(ItemUnreadable, match=r"100 bytes, more than sources\.docs\.max_bytes: 50"):
         await connector.load(refs[key])
     for reason in ("cannotDownloadFile", "cannotDownloadAbusiveFile", "insufficientFilePermissions"):
         place.fails[r"\?media"] = [refused(403, reason)]

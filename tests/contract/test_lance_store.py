@@ -76,6 +76,41 @@ asyncio.run(main())
     assert not list(Path(uri).glob("*"))
 
 
+WRITE = """
+import asyncio, sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pipeline.records import Spending
+from pipeline.stores.lance import LanceStore
+from tests.contract.store_contract import SPACE, embedded, numbered
+
+async def write(**how):
+    store = await LanceStore.open(sys.argv[1], space=SPACE, **how)
+    async with store.lease("ingesting notes"):
+        documents = [embedded(key, "one", "two", metadata={"team": "people"}) for key in numbered(3)]
+        await store.journal({d.prepared.state.group_keys[0]: d.vectors[0] for d in documents})
+        await store.replace(documents)
+        await store.replace([embedded("000", "shorter", metadata={"team": "people"})])
+        states = await store.states("notes", numbered(3))
+        await store.touch([replace(state, version="v2") for state in states.values()])
+        await store.remove("notes", ["001"])
+        await store.spent(Spending(at=datetime.now(UTC), source="notes", provider="p", model="m", requests=1,
+                                   counted=1, tokens=1, highest_ratio=1.0, cost_usd=0.1))
+        await store.upkeep()
+        await store.publish()
+    return await store.counts()
+
+assert asyncio.run(write()) == asyncio.run(write(rebuild=True)) == {"notes": (2, 3)}
+assert "lancedb" not in sys.modules
+"""
+
+
+async def test_writing_does_not_import_the_lancedb_package(uri: str) -> None:
+    ran = await anyio.run_process([sys.executable, "-c", WRITE, uri], check=False)
+    assert (ran.returncode, ran.stderr.decode()) == (0, "")
+    assert await (await LanceReader.open(uri)).counts() == {"notes": (2, 3)}
+
+
 async def test_opening_again_writes_nothing_and_finds_everything(uri: str) -> None:
     store = await LanceStore.open(uri, space=SPACE)
     await store.replace([embedded("a.md", "word")])

@@ -25,8 +25,10 @@ import pytest
 from obstore.store import S3Store
 from pydantic import SecretStr, ValidationError
 
+from config.load import load_settings
 from connectors.files import FilesSettings, RemoteFiles, files_connector
-from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
+from connectors.registry import connect as connect_source
+from pipeline.errors import ItemUnreadable, SettingsError, SourceRefused, SourceUnavailable
 from pipeline.ingest import ingest_source
 from pipeline.stores.memory import MemoryStore
 from tests.contract.connector_contract import ConnectorContract, listed
@@ -658,6 +660,43 @@ async def test_an_archive_in_a_bucket_is_read_in_parts(place: S3Folder, archive:
         await listed(connector)
     with pytest.raises(SourceRefused, match="is not there"):
         await listed(connect(f"zip+{place.url}/none.zip", place.options))
+
+
+async def test_a_settings_file_names_places_and_where_the_keys_are(
+    place: S3Folder, archive: Zip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("a.md")
+    archive.put("b.md", b"b")
+    file = tmp_path / "docweave.yaml"
+    text = f"""
+store: {{uri: db}}
+sources:
+  bucket:
+    type: files
+    url: {place.url}
+    options:
+      endpoint: {place.bucket.endpoint}
+      allow_http: true
+      aws_access_key_id: ${{THE_ID}}
+      aws_secret_access_key: file:secret
+  archive: {{type: files, url: "zip://backup.zip!/inside"}}
+"""
+    file.write_text(text)
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "secret").chmod(0o600)
+    monkeypatch.setenv("THE_ID", KEY)
+    settings = load_settings(file)
+    connectors = [connect_source(name, source) for name, source in settings.sources.items()]
+    assert [[ref.key for ref in await listed(one)] for one in connectors] == [["a.md"], ["b.md"]]
+    for wrong, said in (
+        (text.replace("file:secret", SECRET), "is a secret, which no file should hold"),
+        (text.replace("s3://", "s4://"), r"sources\.bucket\.url.* cannot be read: valid: s3://BUCKET"),
+        (text.replace("aws_access", "azure_access"), "azure_access_key_id"),
+    ):
+        file.write_text(wrong)
+        with pytest.raises(SettingsError, match=said) as caught:
+            load_settings(file)
+        assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,21 @@ from pydantic import SecretStr, ValidationError
 from connectors.rows import JsonlConnector, JsonlSettings, ParquetConnector, ParquetSettings
 from connectors.rows.field_paths import value_at
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
+from pipeline.ingest import ingest_source
+from pipeline.stores.memory import MemoryStore
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
+from tests.fakes import OracleEmbedder
 from tests.s3 import KEY, SECRET, Bucket
+from tests.world import World
 
 FIELDS: dict[str, object] = {"key_field": "id", "text_field": "body"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing of the machine's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "docweave"
 
 
 def jsonl(path: object, **settings: object) -> JsonlConnector:
@@ -276,7 +287,7 @@ async def test_two_rows_with_one_key_are_refused_also_over_files(tmp_path: Path,
     write, connect = (write_jsonl, jsonl) if kind == "jsonl" else (write_parquet, parquet)
     write(tmp_path / f"1.{kind}", rows)
     write(tmp_path / f"2.{kind}", rows[1:])
-    with pytest.raises(SourceRefused, match=rf"2\.{kind}:1 has the key 'b' of another"):
+    with pytest.raises(SourceRefused, match=rf"2\.{kind} has the key 'b' of another"):
         await listed(connect(tmp_path / f"*.{kind}"))
 
 
@@ -376,6 +387,68 @@ async def test_of_parquet_in_a_bucket_only_the_columns_that_are_needed_are_read(
     obstore.put(store, "rows.parquet", content[:-1] + b"X")
     with pytest.raises(SourceRefused, match="no whole Parquet"):
         await connector.load(refs[0])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
+async def test_a_file_that_has_not_changed_is_not_read_again(
+    bucket: Bucket, tmp_path: Path, kind: str
+) -> None:
+    store, options = s3(bucket)
+    file = tmp_path / f"rows.{kind}"
+    rows = [{"id": str(row), "body": b"text", "version": 1} for row in range(30)]
+    write, connect = (write_parquet, parquet) if kind == "parquet" else (write_jsonl, jsonl)
+    write(file, rows)
+    obstore.put(store, file.name, file.read_bytes())
+
+    def again(**settings: object) -> JsonlConnector | ParquetConnector:
+        return connect(f"s3://{bucket.name}/{file.name}", options=options, **settings)
+
+    world = World(store=MemoryStore(OracleEmbedder().space))
+    report = await ingest_source(again(), world.pipeline, metadata={})
+    assert (report.listed, report.added) == (30, 30)
+    asked = bucket.requests()
+    report = await ingest_source(again(), world.pipeline, metadata={})
+    assert (report.listed, report.unchanged) == (30, 30)
+    assert bucket.requests() - asked == {"HEAD": 1}
+    connector = again()
+    refs = await listed(connector)
+    raws = [await connector.load(ref) for ref in refs]
+    assert [raw.ref for raw in raws] == refs
+    assert {raw.content for raw in raws} == {b"text"}
+    assert await listed(again(metadata_fields=["version"])) != refs
+    rows[3]["body"] = b"another text"
+    write(file, rows)
+    obstore.put(store, file.name, file.read_bytes())
+    changed = [new.key for old, new in zip(refs, await listed(again()), strict=True) if old != new]
+    assert changed == ["3"]
+
+
+def files_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def test_what_is_remembered_may_be_damaged(tmp_path: Path, cache: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": row, "body": f"text {row}"} for row in range(2000)])
+    refs = await listed(jsonl(tmp_path / "rows.jsonl"))
+    [remembered] = files_in(cache)
+    whole = remembered.read_bytes()
+    for damaged in (b"", b"no gzip", gzip.compress(b"no JSON"), gzip.compress(b'"another version"\n')):
+        remembered.write_bytes(damaged)
+        assert await listed(jsonl(tmp_path / "rows.jsonl")) == refs
+    remembered.write_bytes(whole[:-2000])
+    with pytest.raises(SourceUnavailable, match="is damaged, and was deleted"):
+        await listed(jsonl(tmp_path / "rows.jsonl"))
+    assert await listed(jsonl(tmp_path / "rows.jsonl")) == refs
+    assert files_in(cache) == [remembered]
+
+
+async def test_a_listing_that_fails_is_not_remembered(tmp_path: Path, cache: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": row // 2, "body": "x"} for row in range(10)])
+    with pytest.raises(SourceRefused):
+        await listed(jsonl(tmp_path / "rows.jsonl"))
+    assert files_in(cache) == []
+    with pytest.raises(SourceRefused, match=r"sources\.docs\.cache: .* cannot be written"):
+        await listed(jsonl(tmp_path / "rows.jsonl", cache=str(tmp_path / "rows.jsonl" / "no folder")))
 
 
 async def test_parquet_that_changes_while_it_is_read_fails_the_listing(

@@ -192,7 +192,7 @@ class TestSlackDays(ConnectorContract):
     """The contract, on messages outside of threads, each on a day of its own."""
 
     rereads = False
-    many = 200
+    many = 100
 
     def key(self, place: SourceOfTests, name: str) -> str:
         assert isinstance(place, Slack)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 
 from pipeline.errors import SourceUnavailable
@@ -89,3 +91,21 @@ async def test_one_source_is_not_excused_by_another(world: World, open_store: Op
     await other.ingest()
     world.items.items.clear()
     assert (await ingest(world)).withheld == 40
+
+
+@dataclass
+class Newest(MemorySource):
+    """Lists what is new, as a feed does."""
+
+    keeps_vanished: bool = True
+
+
+async def test_what_a_source_of_the_newest_lists_no_more_stays(world: World) -> None:
+    whole = await keys(world)
+    for keeps, left in ((True, whole | {"new.md"}), (False, {"new.md", "39.md"})):
+        items = Newest(items={"new.md": text("new"), "39.md": text("n39", sections=1)}, keeps_vanished=keeps)
+        newest = replace(world, items=items)
+        plan = await plan_source(items, newest.pipeline, guard=RemovalGuard(approved=100))
+        assert set(plan.removed) == (await keys(world)) - left
+        await ingest(newest, approved=100)
+        assert await keys(world) == left
