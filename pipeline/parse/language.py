@@ -24,8 +24,8 @@ _NOT_PROSE = re.compile(
 # Common words of English, and of no other language in these letters.
 _ENGLISH = frozenset(
     """
-    about also and any are because been but could each from have how into its must not only should such than that
-    the their then there these they this to used using was what when where which will with would your
+    about also and any are because been but could each from have how into its must not only should such than
+    that the their then there these they this to used using was what when where which will with would your
     """.split()  # noqa: SIM905 - as a list, it would fill a page
 )
 _ENGLISH_CHARS = 2_000

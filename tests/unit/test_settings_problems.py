@@ -56,11 +56,13 @@ sources:
         assert (
             "\n".join(complaints(load, text))
             == """\
-2:3: store.urii: is an unknown key; valid: uri, options, journal, when_busy, wait_minutes, upkeep; did you mean 'uri'?
+2:3: store.urii: is an unknown key; valid: uri, options, journal, when_busy, wait_minutes, upkeep; \
+did you mean 'uri'?
 4:13: embedding.provider: is unknown; valid: local, perplexity, openrouter; did you mean 'perplexity'? \
 (found: perplexitty)
 6:15: chunking.max_tokens: must be at least 16 and at most 8,192 (found: 5)
-7:1: sourcess: is an unknown key; valid: store, embedding, chunking, columns, budget, sources; did you mean 'sources'?
+7:1: sourcess: is an unknown key; valid: store, embedding, chunking, columns, parsing, budget, sources; \
+did you mean 'sources'?
 9:3: sources.Hand Book: a source's name is made of a-z, 0-9, _ and -, and begins with a letter or digit
 12:14: sources.Hand Book.include: must be a list: [one, two] (found: *.md)
 14:11: sources.b.type: is unknown; valid: files; did you mean 'files'? (found: filse)
