@@ -83,6 +83,7 @@ def _treatment(settings: Settings, pipeline: Pipeline) -> Treatment:
                 pipeline.embedder,
                 pipeline.grouping,
                 metadata,
+                connector,
             )
             for connector, metadata in connectors(settings)
         },

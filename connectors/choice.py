@@ -13,26 +13,33 @@ _SPECIAL = re.compile(r"[*?\[]")
 
 @dataclass(slots=True, kw_only=True)
 class Choice:
-    """Tells by the settings' globs; for sources that list paths, and not folder by folder."""
+    """Tells by the settings' globs; for places that are not a folder of this machine."""
 
     include: Sequence[str]
     exclude: Sequence[str] = ()
     hidden: bool = False
     _wanted: re.Pattern[str] = field(init=False)
+    _reachable: re.Pattern[str] = field(init=False)
     _unwanted: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._wanted = globs.matching(self.include)
+        self._reachable = globs.reaching(self.include)
         self._unwanted = globs.matching(self.exclude)
 
     def has(self, path: str) -> bool:
         """Whether the path is included, and neither it nor a folder that it is in is left out."""
-        if not self._wanted.fullmatch(path):
-            return False
+        return bool(self._wanted.fullmatch(path)) and not self._left_out(path)
+
+    def reaches(self, folder: str) -> bool:
+        """Whether there may be a wanted path below the folder."""
+        return bool(self._reachable.fullmatch(folder)) and not self._left_out(folder)
+
+    def _left_out(self, path: str) -> bool:
         names = path.split("/")
         if not self.hidden and any(name.startswith(".") for name in names):
-            return False
-        return not any(self._unwanted.fullmatch("/".join(names[:end])) for end in range(1, len(names) + 1))
+            return True
+        return any(self._unwanted.fullmatch("/".join(names[:end])) for end in range(1, len(names) + 1))
 
     def below(self) -> str:
         """The folder that holds all that can be included: empty, or ending with a slash."""

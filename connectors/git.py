@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import quote, urlsplit
 
 import anyio
@@ -63,6 +63,8 @@ def _repository(given: object, info: ValidationInfo) -> object:
 
 class GitSettings(SharedSettings):
     """Files of a git repository."""
+
+    shaping: ClassVar[tuple[str, ...]] = ("repository", "revision", "web")
 
     type: Literal["git"] = Field(description="Files of a git repository, local or remote.")
     repository: Annotated[str, BeforeValidator(_repository)] = Field(
@@ -128,6 +130,11 @@ class GitConnector:
     source: str
     settings: GitSettings
     _fetching: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def recipe(self) -> str:
+        """Of the settings that decide what a document is made of."""
+        return self.settings.recipe
 
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every file that the settings include, in the order of the paths.

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import anyio
 from pydantic import Field, field_validator
@@ -55,6 +55,8 @@ Part = Literal["issues", "pulls", "discussions"]
 class GithubSettings(SharedSettings):
     """Conversations about a GitHub repository."""
 
+    shaping: ClassVar[tuple[str, ...]] = ("comments",)
+
     type: Literal["github"] = Field(
         description="Issues, pull requests and discussions of a GitHub repository, with their comments."
     )
@@ -101,6 +103,11 @@ class GithubConnector:
     settings: GithubSettings
     _spool: Spool = field(default_factory=Spool)
     _http: list[Http] = field(default_factory=list)
+
+    @property
+    def recipe(self) -> str:
+        """Of the settings that decide what a document is made of."""
+        return self.settings.recipe
 
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every issue, pull request and discussion that the settings include, the oldest first.

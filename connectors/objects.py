@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from connectors.choice import Choice
 from connectors.media_types import UNKNOWN, media_type
 from connectors.object_clients import client
 from connectors.range_file import RangeFile
@@ -55,6 +56,12 @@ _REFUSALS: Mapping[str, str] = {
     ),
 }
 """What waiting does not mend, by what the storage's client says of it, and what there is to do."""
+_NOT_OPENED: Mapping[str, str] = {
+    "Account must be specified": "set azure_storage_account_name in options, or AZURE_STORAGE_ACCOUNT_NAME",
+    "service account": "google_service_account, or GOOGLE_SERVICE_ACCOUNT, names no service account's file",
+    "Azure": "azure_storage_account_key or azure_storage_sas_token is none",
+}
+"""What the client says before anything is asked, and what there is to do."""
 _DENIED: Final = ("401", "403")
 _OF_ONE: Mapping[str, str] = {
     r"InvalidObjectState|BlobArchived": "is archived: restore it first",
@@ -77,11 +84,8 @@ class Objects:
     setting: str = "url"
     _opened: list[Client] = field(default_factory=list)
 
-    async def listed(self, below: str = "") -> AsyncIterator[ItemRef]:
-        """Every object, in the storage's order. Marks of folders are left out: they are no files.
-
-        Args:
-            below: List only this folder: empty, or ending with a slash.
+    async def listed(self, choice: Choice) -> AsyncIterator[ItemRef]:
+        """Every object that is chosen, in the storage's order; marks of folders are no files.
 
         Raises:
             SourceRefused: bad credentials, no such bucket, an address of one object.
@@ -90,12 +94,14 @@ class Objects:
         from obstore import list as pages  # noqa: PLC0415 - see the module
 
         start, count = self._name(""), 0
+        below = self._name(choice.below()) or None
         with self._talking():
-            async for page in pages(self._store(), self._name(below) or None, chunk_size=_PAGE):
+            async for page in pages(self._store(), below, chunk_size=_PAGE):
                 count += len(page)
                 for found in page:
                     key = found["path"][len(start) :]
-                    if found["size"] or "." in key.rpartition("/")[2]:
+                    is_file = found["size"] or "." in key.rpartition("/")[2]
+                    if is_file and choice.has(key):
                         yield self._ref(key, found)
         if not count and self.at.path:
             await self._check_folder()
@@ -203,8 +209,18 @@ class Objects:
 
     def _store(self) -> Client:
         if not self._opened:
-            self._opened.append(client(self.at, self.options))
+            self._opened.append(self._client())
         return self._opened[0]
+
+    def _client(self) -> Client:
+        from obstore.exceptions import BaseError  # noqa: PLC0415 - see the module
+
+        try:
+            return client(self.at, self.options)
+        except (BaseError, ValueError, OSError) as error:
+            said = str(error)
+        known = (words for pattern, words in _NOT_OPENED.items() if pattern in said)
+        raise SourceRefused(f"{self._where()}: {next(known, 'it cannot be opened with these options')}")
 
     @contextmanager
     def _talking(self, key: str | None = None) -> Iterator[None]:

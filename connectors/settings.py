@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -93,6 +94,8 @@ class SharedSettings(StrictModel):
     """What must be installed beside Docweave: each package, by the name under which it is imported."""
     extra: ClassVar[str] = ""
     """Of Docweave's own extras, the one that brings all of `needs`."""
+    shaping: ClassVar[tuple[str, ...]] = ()
+    """Settings that decide what a document is made of: after a change of one, every document is read anew."""
 
     metadata: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -108,6 +111,12 @@ class SharedSettings(StrictModel):
         description="How many documents a run may remove. More are withheld until "
         "`docweave ingest --approve-removals N`.",
     )
+
+    @property
+    def recipe(self) -> str:
+        """Names the settings that decide what a document is made of, with their values."""
+        chosen = self.model_dump(mode="json", include=set(self.shaping))
+        return json.dumps(chosen, sort_keys=True) if chosen else ""
 
 
 def absolute(path: str, folder: str) -> str:

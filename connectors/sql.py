@@ -66,6 +66,14 @@ DatabaseUrl = Annotated[Hidden, BeforeValidator(_address, json_schema_input_type
 class SqlSettings(SharedSettings):
     """Rows of a database."""
 
+    shaping: ClassVar[tuple[str, ...]] = (
+        "text_column",
+        "title_column",
+        "url_column",
+        "metadata_columns",
+        "media_type",
+    )
+
     needs: ClassVar[Mapping[str, str]] = {"sqlalchemy": "sqlalchemy"}
     extra: ClassVar[str] = "sql"
 
@@ -126,6 +134,11 @@ class SqlConnector:
     _values: dict[str, tuple[object, ...]] = field(default_factory=dict)
     """What identifies a row, as the database has it, where that is no text."""
     _turn: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def recipe(self) -> str:
+        """Of the settings that decide what a document is made of."""
+        return self.settings.recipe
 
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every row, in the database's own order, all of one moment.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -38,15 +38,19 @@ class Agreed:
             stored: What is known of the documents that are no longer listed.
         """
         removed = self._removals(found.removed, listed, stored)
-        few = self.approved is not None and len(removed) <= self.approved
         return Survey(
             owed=self._owed(found.owed, listed),
             unchanged=found.unchanged,
             stored=found.stored,
             removed=tuple(removed),
             held=found.held,
-            withheld=bool(self.plan.withheld) and bool(removed) and not few,
+            withheld=self.withholds(removed, len(removed)),
         )
+
+    def withholds(self, keys: Iterable[str], together: int) -> bool:
+        """Whether the plan withheld one of these keys, and so many removals are not approved of."""
+        few = self.approved is not None and together <= self.approved
+        return not few and not set(self.plan.withheld).isdisjoint(keys)
 
     def _owed(self, owed: Sequence[ItemRef], listed: AbstractSet[str]) -> tuple[ItemRef, ...]:
         plan, moved = self.plan, self.report.moved
@@ -132,7 +136,7 @@ class Agreed:
         planned = self._documents.get(now.key)
         if planned is None:
             self.report.moved[now.key] = "it is new, and the plan does not know it"
-        elif planned.before != (marks_of(state) if state else None):
+        elif (marks_of(state) if state else None) not in (planned.before, planned.after):
             self.report.moved[now.key] = "what is stored of it has changed"
         elif planned.after != marks_of(now):
             self.report.moved[now.key] = "it has changed at the source"

@@ -7,7 +7,7 @@ The container's own version is stored last, when all that it holds is: until the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from pipeline.protocols import Store
@@ -15,6 +15,8 @@ from pipeline.records import Contained, DocumentState, ItemRef, RawDocument
 
 UNFINISHED = "not all that it holds is stored"
 """The stored version of a container: that of no item."""
+LOOKUP = 1_000
+"""Documents whose stored states are looked up together."""
 _IN = "in "
 
 
@@ -51,6 +53,8 @@ class _Opened:
 class Containers:
     """The containers that a run has opened."""
 
+    held: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """The stored keys of what they held before, by their own."""
     _opened: dict[str, _Opened] = field(default_factory=dict)
 
     def open(self, ref: ItemRef, found: Contained, content_keys: Mapping[str, str]) -> None:
@@ -59,24 +63,51 @@ class Containers:
             version=ref.version, content_keys=content_keys, refused=set(found.refused)
         )
 
-    def emptied(self, held: Mapping[str, Collection[str]]) -> list[str]:
-        """Of what was `held` by opened containers, what is in them no more."""
+    def emptied(self) -> list[str]:
+        """Of what opened containers held before, what is in them no more."""
         return sorted(
             key
             for container, opened in self._opened.items()
-            for key in held.get(container, ())
+            for key in self.held.get(container, ())
             if key not in opened.content_keys and key not in opened.refused
         )
 
-    async def finish(self, source: str, store: Store) -> None:
-        """Give each container whose documents are all stored its own version."""
-        whole = [state async for state in self._whole(source, store)]
+    async def finish(self, source: str, store: Store, left: Collection[str]) -> None:
+        """Give each container whose documents are all stored its own version.
+
+        Args:
+            source: Of the containers.
+            store: Where they are.
+            left: What is in them no more, and was not removed: those that held it are read again.
+        """
+        whole: list[DocumentState] = []
+        for some in self._in_turns():
+            keys = [name for key, opened in some for name in (key, *opened.content_keys)]
+            states = await store.states(source, keys)
+            whole += [
+                replace(states[key], version=opened.version)
+                for key, opened in some
+                if key in states and self._is_whole(key, opened, states, left)
+            ]
         if whole:
             await store.touch(whole)
 
-    async def _whole(self, source: str, store: Store) -> AsyncIterator[DocumentState]:
+    def _is_whole(
+        self, key: str, opened: _Opened, states: Mapping[str, DocumentState], left: Collection[str]
+    ) -> bool:
+        stored = {name: states[name].content_key for name in opened.content_keys if name in states}
+        owed = opened.refused or any(name in left for name in self.held.get(key, ()))
+        return stored == dict(opened.content_keys) and not owed
+
+    def _in_turns(self) -> Iterator[list[tuple[str, _Opened]]]:
+        """The opened containers, some at a time: to look up many documents costs little more than one."""
+        some: list[tuple[str, _Opened]] = []
+        keys = 0
         for key, opened in self._opened.items():
-            states = await store.states(source, [key, *opened.content_keys])
-            stored = {name: state.content_key for name, state in states.items() if name != key}
-            if key in states and stored == dict(opened.content_keys) and not opened.refused:
-                yield replace(states[key], version=opened.version)
+            some.append((key, opened))
+            keys += 1 + len(opened.content_keys)
+            if keys >= LOOKUP:
+                yield some
+                some, keys = [], 0
+        if some:
+            yield some

@@ -10,18 +10,26 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 
-from pipeline.protocols import Embedder
+from pipeline.protocols import Connector, Embedder, Shaping
 from pipeline.records import EmbeddingSpace, EmbedGroup, Grouping, JsonValue, Metadata, RawDocument
 
 ROW_VERSION = 1
 """Raised when what stands in a row is made differently from the same inputs."""
 
 
-def recipe(parser: str, chunker: str, embedder: Embedder, grouping: Grouping, metadata: Metadata) -> str:
+def recipe(  # noqa: PLR0913, PLR0917 - all that decides how a document is treated
+    parser: str,
+    chunker: str,
+    embedder: Embedder,
+    grouping: Grouping,
+    metadata: Metadata,
+    connector: Connector | None = None,
+) -> str:
     """Would we treat a document differently today? `metadata` is what the settings add to each document."""
     limits = embedder.limits
     division = [limits.group_tokens, limits.group_chunks, *astuple(grouping)]
-    treatment = [parser, chunker, _space(embedder.space), embedder.recipe, _canonical(division)]
+    shape = connector.recipe if isinstance(connector, Shaping) else ""
+    treatment = [shape, parser, chunker, _space(embedder.space), embedder.recipe, _canonical(division)]
     return _digest([str(ROW_VERSION), *treatment, _canonical(metadata)])
 
 

@@ -96,11 +96,10 @@ async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
         report.withheld = len(found.removed)
     else:
         gone = agreed.removals(found.removed) if agreed else found.removed
-    emptied = preparer.containers.emptied(found.held)
-    if agreed:
-        emptied = agreed.emptied(emptied, await pipeline.store.states(connector.source, emptied))
+    emptied = await _emptied(preparer, len(gone), found, guard, agreed)
     await writer.remove([*gone, *emptied])
-    await preparer.containers.finish(connector.source, pipeline.store)
+    left = set(preparer.containers.emptied()).difference(emptied)
+    await preparer.containers.finish(connector.source, pipeline.store, left)
     await pipeline.store.upkeep()
     report.seconds = time.monotonic() - started
     observe(report)
@@ -141,13 +140,17 @@ async def plan_source(
                     plan.documents.append(document)
                     plan.tokens += document.tokens
                 observe(report)
-    emptied = preparer.containers.emptied(found.held)
+    emptied = preparer.containers.emptied()
     inside = await pipeline.store.states(connector.source, emptied)
     plan.stored |= {key: marks_of(state) for key, state in inside.items()}
     renamed = {document.renamed_from for document in plan.documents}
     unlisted = sorted(key for key in found.removed if key not in renamed)
-    plan.removed, plan.withheld = ([], unlisted) if found.withheld else (unlisted, [])
-    plan.removed = sorted([*plan.removed, *emptied])
+    (plan.withheld if found.withheld else plan.removed).extend(unlisted)
+    also = 0 if found.withheld else len(found.removed)
+    withheld = guard.withholds(also + len(emptied), found.stored)
+    (plan.withheld if withheld else plan.removed).extend(emptied)
+    plan.removed.sort()
+    plan.withheld.sort()
     plan.failures = {failure.key: failure.reason for failure in report.failures}
     billed = plan.tokens * calibration.ratio
     plan.cost_usd = billed * pipeline.embedder.usd_per_million_tokens / 1_000_000
@@ -171,9 +174,27 @@ async def _survey(preparer: Preparer, guard: RemovalGuard, agreed: Agreed | None
     if agreed:
         stored = await store.states(source, found.removed)
         found = agreed.limited(found, {ref.key for ref in refs}, stored)
+    preparer.containers.held = found.held
     report.listed, report.stored = len(refs), found.stored
     report.unchanged, report.owed = found.unchanged, len(found.owed) + len(report.moved)
     return found
+
+
+async def _emptied(
+    preparer: Preparer, gone: int, found: Survey, guard: RemovalGuard, agreed: Agreed | None
+) -> list[str]:
+    """What containers hold no more, and may go together with the `gone` that are no longer listed."""
+    store, source, report = preparer.pipeline.store, preparer.connector.source, preparer.report
+    emptied = preparer.containers.emptied()
+    if agreed:
+        emptied = agreed.emptied(emptied, await store.states(source, emptied))
+        withheld = agreed.withholds(emptied, gone + len(emptied))
+    else:
+        withheld = guard.withholds(gone + len(emptied), found.stored)
+    if not withheld:
+        return emptied
+    report.withheld += len(emptied)
+    return []
 
 
 async def _purse(pipeline: Pipeline, budgets: Sequence[Budget]) -> Purse:
@@ -225,7 +246,7 @@ async def _carry_out(
     async with owing:
         async for steps, touched in decisions:
             writer.expect(steps)
-            await writer.touch([touch.now for touch in touched])
+            await writer.touch(touched)
             whole = [(step, step.embedded()) for step in steps]
             await writer.complete({}, [embedded for _, embedded in whole if embedded])
             for step, embedded in whole:

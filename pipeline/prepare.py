@@ -79,6 +79,7 @@ class Preparer:
             parts.embedder,
             parts.grouping,
             self.metadata,
+            self.connector,
         )
 
     async def run(self, refs: Sequence[ItemRef], out: ObjectSendStream[Found]) -> None:
@@ -125,7 +126,7 @@ class Preparer:
     async def _opened(self, raw: RawDocument, now: Prepared, out: ObjectSendStream[Found]) -> Prepared:
         """The item, once all that it holds was read and sent on; unfinished until all of that is stored."""
         contained = await self.pipeline.parser.children(raw)
-        if not (contained.documents or contained.refused):
+        if not (contained.documents or contained.refused or raw.ref.key in self.containers.held):
             return now
         children = [within(child, raw.ref.key) for child in contained.documents]
         content_keys = {child.ref.key: digest.content_key(child) for child in children}

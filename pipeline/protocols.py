@@ -55,6 +55,15 @@ class Connector(Protocol):
 
 
 @runtime_checkable
+class Shaping(Protocol):
+    """A connector whose settings decide what a document is made of."""
+
+    @property
+    def recipe(self) -> str:
+        """Names those settings, with their values: after a change of one, every document is read anew."""
+
+
+@runtime_checkable
 class ListsTheNewest(Protocol):
     """A connector whose listing may be no more than the newest items, as a feed's is."""
 

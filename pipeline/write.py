@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from pipeline.decide import Step
+from pipeline.decide import Step, Touch
 from pipeline.plan import Change
 from pipeline.protocols import Store
-from pipeline.records import DocumentState, Embedded, Vectors
+from pipeline.records import Embedded, Vectors
 from pipeline.report import Observer, SourceReport
 
 UPKEEP_CHUNKS = 5_000
@@ -79,13 +79,15 @@ class Writer:
             self.report.chunks += sum(len(group.chunks) for group in document.prepared.groups)
         self.observe(self.report)
 
-    async def touch(self, states: Sequence[DocumentState]) -> None:
+    async def touch(self, touched: Sequence[Touch]) -> None:
         """Store new marks; the rows stay as they are."""
-        if not states:
+        if not touched:
             return
-        async with self._turn:
-            await self.store.touch(states)
-        for _ in states:
+        moved = [touch.now for touch in touched if touch.now != touch.state]
+        if moved:
+            async with self._turn:
+                await self.store.touch(moved)
+        for _ in touched:
             self.report.count(Change.TOUCHED.value)
         self.observe(self.report)
 

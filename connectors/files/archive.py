@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import anyio.to_thread
 
+from connectors.choice import Choice
 from connectors.folder import file_version
 from connectors.media_types import media_type
 from connectors.objects import Objects
@@ -38,14 +39,14 @@ class Archive:
     """The archive, and the version of its file. Nobody closes it: others may be reading."""
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
-    async def listed(self, below: str = "") -> AsyncIterator[ItemRef]:
-        """Every file, in the order of the keys; of two under one name the later, as unpacking leaves it.
+    async def listed(self, choice: Choice) -> AsyncIterator[ItemRef]:
+        """Every file that is chosen, in the order of the keys; of two under one name the later.
 
         Raises:
             SourceRefused: there is no such archive, or it is none.
             SourceUnavailable: it cannot be read now.
         """
-        for ref in await anyio.to_thread.run_sync(self._listed, below):
+        for ref in await anyio.to_thread.run_sync(self._listed, choice):
             yield ref
 
     async def load(self, ref: ItemRef, most: int) -> RawDocument:
@@ -57,14 +58,14 @@ class Archive:
         """
         return await anyio.to_thread.run_sync(self._load, ref, most)
 
-    def _listed(self, below: str) -> list[ItemRef]:
+    def _listed(self, choice: Choice) -> list[ItemRef]:
         start = f"{self.at.inside}/" if self.at.inside else ""
         archive = self._opened(anew=True)
         found = {member.filename: member for member in archive.infolist() if not member.is_dir()}
         refs = [
             self._ref(name[len(start) :], member)
             for name, member in found.items()
-            if name.startswith(start + below)
+            if name.startswith(start) and choice.has(name[len(start) :])
         ]
         return sorted(refs, key=lambda ref: ref.key)
 

@@ -15,6 +15,7 @@ from connectors._http import Http
 from connectors._manners import Credentials, Manners
 from connectors._reach import Reach
 from connectors._url import shown
+from connectors.choice import Choice
 from connectors.http_content import HTML, content_of, decoded, kind_of
 from connectors.storage import StorageOptions
 from pipeline.errors import ItemUnreadable, SourceError, SourceRefused
@@ -46,8 +47,8 @@ class HttpFolder:
     max_bytes: int
     _opened: list[Http] = field(default_factory=list)
 
-    async def listed(self, below: str = "") -> AsyncIterator[ItemRef]:
-        """Every file, folder by folder.
+    async def listed(self, choice: Choice) -> AsyncIterator[ItemRef]:
+        """Every file that is chosen, folder by folder. Nothing is asked about the others.
 
         Raises:
             SourceRefused: bad credentials, nothing there, or no listing.
@@ -57,7 +58,7 @@ class HttpFolder:
             if not self.url.endswith("/"):
                 yield await self._found(unquote(self.url.rpartition("/")[2]), self.url)
                 return
-            async for ref in self._folder(below, 0):
+            async for ref in self._folder(choice.below(), choice, 0):
                 yield ref
 
     async def load(self, ref: ItemRef, most: int) -> RawDocument:
@@ -77,36 +78,36 @@ class HttpFolder:
             url=answer.url,
         )
 
-    async def _folder(self, folder: str, depth: int) -> AsyncIterator[ItemRef]:
+    async def _folder(self, folder: str, choice: Choice, depth: int) -> AsyncIterator[ItemRef]:
         """The files of a folder and those below. `folder` is empty, or ends with a slash."""
         if depth > _DEEPEST:
             raise SourceRefused(f"{self._where()}: the folders go round in a circle: see {folder}")
-        names = _names(await self._listing(folder))
-        refs = await self._all_found(folder, [name for name in names if not name.endswith("/")])
-        for name in names:
-            if name in refs:
-                yield refs[name]
-                continue
-            async for ref in self._folder(folder + name, depth + 1):
-                yield ref
+        paths = [folder + name for name in _names(await self._listing(folder))]
+        refs = await self._all_found([path for path in paths if not path.endswith("/") and choice.has(path)])
+        for path in paths:
+            if path in refs:
+                yield refs[path]
+            elif path.endswith("/") and choice.reaches(path.rstrip("/")):
+                async for ref in self._folder(path, choice, depth + 1):
+                    yield ref
 
-    async def _all_found(self, folder: str, names: Iterable[str]) -> dict[str, ItemRef]:
-        """The files of a folder by their names, several asked for at a time."""
+    async def _all_found(self, keys: Iterable[str]) -> dict[str, ItemRef]:
+        """The files with these keys, several asked for at a time."""
         refs: dict[str, ItemRef] = {}
         failures: list[SourceError] = []
         limiter = anyio.CapacityLimiter(_AT_ONCE)
 
-        async def find(name: str) -> None:
+        async def find(key: str) -> None:
             async with limiter:
                 try:
-                    refs[name] = await self._found(folder + name, self._at(folder + name))
+                    refs[key] = await self._found(key, self._at(key))
                 except SourceError as error:
                     failures.append(error)
                     tasks.cancel_scope.cancel()
 
         async with anyio.create_task_group() as tasks:
-            for name in names:
-                tasks.start_soon(find, name)
+            for key in keys:
+                tasks.start_soon(find, key)
         if failures:
             raise failures[0]
         return refs

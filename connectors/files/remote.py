@@ -17,10 +17,10 @@ from pipeline.records import ItemRef, RawDocument
 
 
 class Place(Protocol):
-    """Where files are, whatever of them is wanted."""
+    """Where files are."""
 
-    def listed(self, below: str = "") -> AsyncIterator[ItemRef]:
-        """Every file, or those of a folder: empty, or ending with a slash."""
+    def listed(self, choice: Choice) -> AsyncIterator[ItemRef]:
+        """Every file that is chosen."""
 
     async def load(self, ref: ItemRef, most: int) -> RawDocument:
         """One file of at most so many bytes, with the version that belongs to the content."""
@@ -47,9 +47,8 @@ class RemoteFiles:
         """
         chosen = self.settings
         choice = Choice(include=chosen.include, exclude=chosen.exclude, hidden=chosen.hidden)
-        async for ref in self.place.listed(choice.below()):
-            if choice.has(ref.key):
-                yield ref
+        async for ref in self.place.listed(choice):
+            yield ref
 
     async def load(self, ref: ItemRef) -> RawDocument:
         """The file as it is now, with the version that belongs to the content.

@@ -85,11 +85,12 @@ class Api:
         while True:
             more = {"pageToken": token} if token else {}
             found = await self.json(*path, **asked, **more)
-            if not isinstance(found.get(part), list):
+            items = found.get(part)
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
                 raise SourceUnavailable(f"sources.{self.source}: Google gave no {part}")
             if found.get("incompleteSearch"):
                 raise SourceUnavailable(f"sources.{self.source}: Google's search was not complete")
-            for item in found[part]:
+            for item in items:
                 yield item
             before, token = token, str(found.get("nextPageToken") or "")
             if token and token == before:

@@ -61,7 +61,7 @@ class GoogleDriveConnector:
                 root = await self._root(folder)
                 async for path, found in self._below(root):
                     if found["id"] not in self._folders:
-                        self._folders.put(found["id"], path.encode())
+                        self._folders.put(found["id"], path.encode("utf-8", "surrogatepass"))
                         yield self._ref(found, path)
 
     async def load(self, ref: ItemRef) -> RawDocument:
@@ -83,7 +83,8 @@ class GoogleDriveConnector:
                     f"{self.settings.max_bytes:,}"
                 )
             content, kind = await self._content(found)
-            path = self._folders.get(ref.key).decode() if ref.key in self._folders else ""
+            held = self._folders.get(ref.key) if ref.key in self._folders else b""
+            path = held.decode("utf-8", "surrogatepass")
             about = await self._about(found, path)
         return RawDocument(
             ref=self._ref(found, path),
@@ -165,7 +166,8 @@ class GoogleDriveConnector:
         api, key, kind = self._api(), found["id"], found["mimeType"]
         if kind not in _EXPORTS:
             content = (await api.get("files", key, alt="media", supportsAllDrives="true")).content
-            return content, media_type(found["name"]) if kind in ("", UNKNOWN) else kind
+            by_name = media_type(found["name"])  # Drive has it from whatever sent the file there
+            return content, kind if by_name == UNKNOWN else by_name
         kind = _EXPORTS[kind][1]
         try:
             content = (await api.get("files", key, "export", mimeType=kind)).content

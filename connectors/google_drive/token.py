@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import anyio
 
-from connectors._http import Http
+from connectors._http import Http, whole
 from connectors._reach import Reach
 from connectors.google_drive.settings import GoogleDriveSettings
 from pipeline.errors import SettingsError, SourceRefused, SourceUnavailable
@@ -95,7 +95,9 @@ class Tokens:
         known = self._credentials()
         url = str(known.get("token_uri") or _TOKEN_URI)
         http = _Forms(Reach.of(self._source, url))
-        answer = await http.request("POST", url, body=self._form(known, url), returned={400, 401, 403})
+        form = self._form(known, url)
+        with whole(f"{self._where}: no token"):
+            answer = await http.request("POST", url, body=form, returned={400, 401, 403})
         said = answer.json()
         if not isinstance(said, dict):
             raise SourceUnavailable(f"{self._where}: Google gave no token")

@@ -72,8 +72,7 @@ class RowFiles:
             found = await anyio.to_thread.run_sync(self._in_folder)
         elif _SPECIAL.search(pattern):
             choice = Choice(include=[pattern])
-            listing = self._objects().listed(choice.below())
-            found = sorted([ref.key async for ref in listing if choice.has(ref.key)])
+            found = sorted([ref.key async for ref in self._objects().listed(choice)])
         else:
             found = [pattern]
         if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ByteSize, Field, model_validator
 
@@ -20,6 +20,14 @@ def _in_a_bucket(url: str) -> str:
 
 class RowsSettings(SharedSettings):
     """Where rows are, and which of their fields are what."""
+
+    shaping: ClassVar[tuple[str, ...]] = (
+        "text_field",
+        "title_field",
+        "url_field",
+        "metadata_fields",
+        "media_type",
+    )
 
     path: LocalPath | None = Field(
         default=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -35,6 +35,7 @@ _GONE = frozenset({"message_not_found", "thread_not_found"})
 _ADVICE = {
     "channel_not_found": "there is no such channel, or a private one that the app is not in: invite it there",
     "not_in_channel": "the app is not in the channel: invite it there, or leave the channel out",
+    "not_allowed_token_type": "another kind of token is needed: a user's, where this is a bot's",
     **dict.fromkeys(
         ("invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"),
         "the token is not accepted",
@@ -104,8 +105,8 @@ class Api:
         while True:
             more = {"cursor": cursor} if cursor else {}
             found = await self.call(method, what, **asked, limit=str(_PAGE), **more)
-            items: Sequence[Mapping[str, Any]] | None = found.get(part)
-            if not isinstance(items, list):
+            items = found.get(part)
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
                 raise SourceUnavailable(f"sources.{self.source}: {method} gave no {part}")
             for item in items:
                 yield item

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from connectors.slack.api import Api, Denied
-from connectors.slack.posts import Names, Post, document, markdown, moment
+from connectors.slack.posts import Names, Post, document, moment, plain
 from connectors.slack.settings import SlackSettings
 from connectors.spool import Spool
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
@@ -210,7 +210,7 @@ class SlackConnector:
         first = part if is_thread else posts[0].ts
         about = part
         if is_thread:
-            opening = " ".join(markdown(posts[0].text, names).split()) if posts else ""
+            opening = plain(posts[0].text, names) if posts else ""
             about = textwrap.shorten(opening, 80, placeholder=" …") or "thread"
         return RawDocument(
             ref=ref,

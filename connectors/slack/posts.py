@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -21,7 +21,11 @@ _BOLD = re.compile(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])")
 _STRUCK = re.compile(r"(?<![\w~])~(?=\S)([^~\n]+?)(?<=\S)~(?![\w~])")
 _BULLET = re.compile(r"^(\s*)[•◦▪]\s*", re.MULTILINE)
 _HEADING = re.compile(r"^(#{1,6}\s)", re.MULTILINE)
-_KEPT = re.compile("\ue000(\\d+)\ue001")
+_LINK = re.compile(r"\[([^\[\]\n]+)\]\([^()\s]+\)")
+_MARK = re.compile(r"\*\*|~~|`+")
+_KEPT = re.compile("\ue000([0-9]+)\ue001")
+"""The place of what is done already; no message has these two characters."""
+_NO_PLACES = dict.fromkeys(map(ord, "\ue000\ue001"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,19 +110,28 @@ def markdown(text: str, names: Names) -> str:
         inside = _unescaped(inside)
         return keep("```\n" + inside.strip("\n") + "\n```" if found[1] else f"`{inside}`")
 
-    text = _fenced_apart(_CODE.sub(code, text), kept)
+    text = _fenced_apart(_CODE.sub(code, text.translate(_NO_PLACES)), kept)
     text = _TOKEN.sub(lambda found: keep(_token(found[1], names)), text)
     text = _HEADING.sub(r"\\\1", _BULLET.sub(r"\1- ", text))
     text = _unescaped(_STRUCK.sub(r"~~\1~~", _BOLD.sub(r"**\1**", text)))
-    return _KEPT.sub(lambda found: kept[int(found[1])] if int(found[1]) < len(kept) else found[0], text)
+    return _restored(text, kept)
+
+
+def _restored(text: str, kept: Sequence[str]) -> str:
+    """With what was kept in its place; a link may hold code."""
+    return _KEPT.sub(lambda found: _restored(kept[int(found[1])], kept), text)
+
+
+def plain(text: str, names: Names) -> str:
+    """The text on one line, without emphasis and with the labels of links only: for a title."""
+    return " ".join(_MARK.sub("", _LINK.sub(r"\1", markdown(text, names))).split())
 
 
 def _fenced_apart(text: str, kept: list[str]) -> str:
     """Code blocks on lines of their own."""
 
     def apart(found: re.Match[str]) -> str:
-        number = int(found[1])
-        return f"\n{found[0]}\n" if number < len(kept) and kept[number].startswith("```") else found[0]
+        return f"\n{found[0]}\n" if kept[int(found[1])].startswith("```") else found[0]
 
     return _KEPT.sub(apart, text).strip("\n")
 
@@ -127,11 +140,11 @@ def _token(inside: str, names: Names) -> str:
     """What stands between angle brackets: a mention, or a link."""
     target, _, label = inside.partition("|")
     label = _unescaped(label)
-    kind, rest = target[0], target[1:]
+    kind, rest = target[:1], target[1:]
     if kind == "@":
-        return f"@{names.users.get(rest) or label or rest}"
+        return f"@{names.users.get(rest, '').translate(_NO_PLACES) or label or rest}"
     if kind == "#":
-        return f"#{names.channels.get(rest) or label or rest}"
+        return f"#{names.channels.get(rest, '').translate(_NO_PLACES) or label or rest}"
     if kind == "!":
         return label or f"@{rest.partition('^')[0]}"
     target = _unescaped(target)

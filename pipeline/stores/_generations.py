@@ -22,7 +22,9 @@ from pipeline.stores._schema import LIVE, Names, check_form, live_schema
 
 LOOK_AGAIN = 1.0
 """Seconds until an object store is asked again for the table, where it was not there."""
-_NAME = re.compile(r"(?:chunks|documents)(?:_(\d+))?")
+_NAME = re.compile(r"(?:chunks|documents)(?:_(\d+|next))?")
+_NEXT = "next"
+"""What a rebuild wrote before there were generations: nobody goes on with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +49,11 @@ class Standing:
 
     def left_over(self, tables: Iterable[str]) -> list[str]:
         """Of these tables, those of generations that are none any more."""
-        numbered = [(name, int(found[1] or 0)) for name in tables if (found := _NAME.fullmatch(name))]
-        return [name for name, number in numbered if number <= self.last and number not in self.kept]
+        numbered = [(name, found[1] or "0") for name in tables if (found := _NAME.fullmatch(name))]
+        return [name for name, number in numbered if number == _NEXT or self._is_over(int(number))]
+
+    def _is_over(self, number: int) -> bool:
+        return number <= self.last and number not in self.kept
 
 
 class Generations:

@@ -109,6 +109,8 @@ class Lease:
                 log.warning("a lease could not be renewed: %s", error)
 
 
+FORMERLY: Final = {"live": "chunks", "staged": "chunks_next"}
+"""How the rows are called in tables that were made before there were generations."""
 SETTLED_AFTER = 0.5
 """Seconds for which a table that nobody has used yet is left alone: of several runs that make it at the same
 moment, the last may put a free one in the place of one that was taken already."""
@@ -160,18 +162,16 @@ class Leases:
         Raises:
             StoreError: as `held`.
         """
-        table = await self._opened()
-        with self.place.during(f"read {LEASES}"):
-            query = table.query()
-            query.where(f"tables = {literal(tables)}")
-            stream = await query.execute()
-            found = [row async for batch in stream for row in batch.to_pylist()]
+        found = await self._rows(tables)
+        if not found:
+            await self._rename(FORMERLY[tables], tables)
+            found = await self._rows(tables)
         if len(found) != 1:
             raise StoreRefused(
                 f"{self.place}/{LEASES} has {len(found)} rows for {tables}, and must have one: drop that "
                 "table while nothing is ingested"
             )
-        return Row(**found[0])
+        return found[0]
 
     async def change(self, row: Row, values: Mapping[str, str], *, unchanged: bool = False) -> bool:
         """Set columns of a lease to these SQL values, if it is as it was.
@@ -246,6 +246,20 @@ class Leases:
             await self.change(row, {**dict.fromkeys(FREE, "NULL"), "beat": "beat + 1"})
         except StoreError as error:
             log.warning("a lease could not be given back: %s", error)
+
+    async def _rows(self, tables: str) -> list[Row]:
+        table = await self._opened()
+        with self.place.during(f"read {LEASES}"):
+            query = table.query()
+            query.where(f"tables = {literal(tables)}")
+            return [Row(**row) for row in (await _core.collected(query)).to_pylist()]
+
+    async def _rename(self, old: str, tables: str) -> None:
+        """Take over the row of an earlier version. Whoever has that lease is waited for, as anybody is."""
+        table = await self._opened()
+        with self.place.during(f"write {LEASES}"):
+            renamed = {"tables": literal(tables), "beat": "beat + 1"}
+            await table.update(renamed, f"tables = {literal(old)}")
 
     async def _opened(self) -> _core.CoreTable:
         """The table, made by the first who needs it: with a row for each pair of tables, in one commit."""

@@ -93,6 +93,9 @@ class _Keeper:
         standing = await self.generations.read()
         async for gone in self._outlived(standing, lease):
             yield gone
+        if lease and staged:  # what somebody who was killed has not cleared away
+            await lease.check()
+            await self.tables.clear(await self.generations.read())
         standing = await self.generations.read()
         numbers = [standing.live, standing.previous, standing.staged if staged else None]
         for names in (Names(number) for number in numbers if number is not None):

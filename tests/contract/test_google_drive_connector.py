@@ -21,9 +21,13 @@ from pydantic import SecretStr, ValidationError
 from connectors.google_drive import GoogleDriveConnector, GoogleDriveSettings
 from connectors.media_types import media_type
 from pipeline.errors import ItemUnreadable, SettingsError, SourceRefused, SourceUnavailable
+from pipeline.ingest import ingest_source
 from pipeline.records import RawDocument
+from pipeline.stores.memory import MemoryStore
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
+from tests.fakes import OracleEmbedder
 from tests.loopback import Asked, Said, hasten, serving
+from tests.world import World
 
 PAGE = 30
 """Files a page here, whatever is asked for."""
@@ -289,16 +293,21 @@ async def test_folders_that_overlap_give_each_file_once(place: Drive) -> None:
     assert len(await listed(place.connector(folders=[ROOT, inner, ROOT]))) == 1
 
 
-async def test_a_second_listing_of_an_unchanged_drive_gives_the_same_and_downloads_nothing(
-    place: Drive,
-) -> None:
-    place.add("a.md", b"A")
-    place.add("b", b"B", mimeType=f"{GOOGLE}.document")
-    connector = place.connector()
-    before = [(await connector.load(ref)).ref for ref in await listed(connector)]
+async def test_a_second_run_over_an_unchanged_drive_downloads_nothing(place: Drive) -> None:
+    place.add("a.md", b"A fern needs water.")
+    key = place.add("b", b"A frond needs light.", mimeType=f"{GOOGLE}.document")
+    world = World(MemoryStore(OracleEmbedder().space))
+    report = await ingest_source(place.connector(), world.pipeline)
+    assert (report.listed, report.added, report.failures) == (2, 2, [])
     place.asked.clear()
-    assert await listed(place.connector()) == before
+    report = await ingest_source(place.connector(), world.pipeline)
+    assert (report.unchanged, report.requests) == (2, 0)
     assert place.asked == ["/token", f"files/{ROOT}", "files"]
+    place.add("b", b"A frond needs shade.", id=key, mimeType=f"{GOOGLE}.document")
+    place.asked.clear()
+    report = await ingest_source(place.connector(), world.pipeline)
+    assert (report.unchanged, report.changed) == (1, 1)
+    assert place.asked[3:] == [f"files/{key}", f"files/{key}/export"]
 
 
 async def test_a_version_moves_with_name_folder_and_time(place: Drive) -> None:
@@ -363,6 +372,7 @@ async def test_a_list_that_is_not_whole_is_an_error(place: Drive) -> None:
         ([None, None, *[Said(status=503)] * 10], "503"),
         ([None, None, Said(content={"files": [], "incompleteSearch": True})], "search was not complete"),
         ([None, None, Said(content={})], "gave no files"),
+        ([None, None, Said(content={"files": ["x"]})], "gave no files"),
         ([None, None, Said(content={"files": [], "nextPageToken": "30"})] * 2, "same page again and again"),
         (
             [None, refused(404, "notFound")],
@@ -461,6 +471,13 @@ async def test_credentials_that_are_none_say_so_and_are_not_shown(place: Drive) 
     with pytest.raises(SourceRefused, match="Google says invalid_grant") as refused_:
         await listed(place.connector(credentials=place.key(client_email="nobody@fern.org")))
     assert "PRIVATE" not in str(refused_.value)
+
+
+async def test_a_token_endpoint_that_is_none_is_not_taken_for_a_missing_folder(place: Drive) -> None:
+    for uri, told in ((f"{place.url}/nowhere", "404"), ("ftp://fern.org/", "no http or https URL")):
+        place.fails["^/nowhere"] = [Said(status=404)]
+        with pytest.raises(SourceRefused, match=f"credentials: no token: .*{told}"):
+            await listed(place.connector(credentials=place.key(token_uri=uri)))
 
 
 async def test_a_folder_that_is_not_there_is_refused_with_whom_to_share_it(place: Drive) -> None:

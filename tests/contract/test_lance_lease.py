@@ -320,6 +320,32 @@ async def test_a_lease_that_is_not_as_it_must_be_is_refused(uri: str) -> None:
             pytest.fail("there is none")
 
 
+async def test_the_leases_of_an_earlier_version_go_on_under_their_new_names(uri: str) -> None:
+    store = await LanceStore.open(uri, space=SPACE)
+    async with store.lease("ingesting handbook"):
+        pass
+    database = await lancedb.connect_async(uri)
+    leases = await database.open_table("leases")
+    for now, formerly in _lease.FORMERLY.items():
+        await leases.update({"tables": formerly}, where=f"tables = '{now}'")
+    others = [await LanceStore.open(uri, space=SPACE) for _ in range(4)]
+    turns: list[int] = []
+
+    async def take(number: int) -> None:
+        async with others[number].lease("ingesting wiki", wait=20):
+            turns.append(number)
+            at = len(turns)
+            await anyio.sleep(0.05)
+            assert len(turns) == at, "two have it at once"
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(take, number)
+    assert sorted(turns) == [0, 1, 2, 3]
+    rows = await (await database.open_table("leases")).query().select(["tables"]).to_list()
+    assert sorted(row["tables"] for row in rows) == ["chunks_next", "live"]
+
+
 async def test_words_of_a_lease_are_data(uri: str) -> None:
     first, second = [await LanceStore.open(uri, space=SPACE) for _ in range(2)]
     told: list[str] = []

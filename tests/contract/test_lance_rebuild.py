@@ -15,6 +15,7 @@ from pipeline.stores import _core
 from pipeline.stores._generations import Generations
 from pipeline.stores._place import Place
 from pipeline.stores.lance import LanceStore
+from pipeline.stores.lance_maintain import maintain
 from pipeline.stores.lance_reader import LanceReader
 from pipeline.stores.lance_rollback import roll_back
 from tests.contract.store_contract import EVERYTHING, SPACE, codes, embedded, numbered, places
@@ -163,6 +164,21 @@ async def test_the_tables_before_the_last_go_when_the_next_rebuild_is_published(
     assert await tables_in(uri) == {"live", "chunks_2", "documents_2", "chunks_3", "documents_3"}
     await roll_back(uri, tell=print)
     assert await (await LanceReader.open(uri)).space() == THIRD
+
+
+async def test_tables_that_somebody_who_was_killed_has_not_dropped_are_dropped_by_maintain(uri: str) -> None:
+    await (await LanceStore.open(uri, space=SPACE)).replace([embedded("a.md", "word")])
+    rebuild = await LanceStore.open(uri, space=SPACE, rebuild=True)
+    await rebuild.replace([embedded("a.md", "word")])
+    await rebuild.publish()
+    database = await lancedb.connect_async(uri)
+    for name in ("chunks_next", "documents_next"):  # of a rebuild by an earlier version
+        await database.create_table(name, schema=pa.schema([("id", pa.string())]))
+    await Generations(rebuild._place, rebuild._connection).forget_previous()  # and is killed here
+    await maintain(uri, tell=print, dry_run=True)
+    assert {"chunks", "documents", "chunks_next", "documents_next"} < await tables_in(uri)
+    await maintain(uri, tell=print)
+    assert await tables_in(uri) == {"chunks_1", "documents_1", "live", "leases"}
 
 
 async def test_no_number_is_given_twice(uri: str) -> None:

@@ -311,6 +311,14 @@ async def test_a_second_ingest_gets_no_file_of_a_web_server(served: Served) -> N
     assert [path for method, path in served.asked if method == "GET"] == ["/", "/sub/"]
 
 
+async def test_a_web_server_is_asked_about_nothing_that_is_left_out(served: Served) -> None:
+    for name in ("docs/a.md", "docs/b.png", "docs/old/c.md", "docs/.git/d.md", "other/e.md"):
+        served.put(name, b"x")
+    refs = await listed(served.connector(include=["docs/**/*.md"], exclude=["**/old"]))
+    assert [ref.key for ref in refs] == ["docs/a.md"]
+    assert served.asked == [("GET", "/docs/"), ("HEAD", "/docs/a.md")]
+
+
 async def test_a_file_of_a_web_server_is_a_source_of_its_own(served: Served) -> None:
     served.put("sub/a b.md", b"# A")
     connector = connect(f"{served.url}/sub/a%20b.md")
@@ -435,6 +443,46 @@ async def test_only_the_shared_folder_is_asked_for(storage: Storage) -> None:
     refs = await listed(storage.connector(include=["docs/*.md", "docs/old/**"]))
     assert [ref.key for ref in refs] == ["docs/a.md", "docs/old/c.md"]
     assert {asked.query["prefix"] for asked in storage.pages} == {"docs/"}
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"include": ["*"]},
+        {"include": ["*/*.md", "b/**"]},
+        {"include": ["a/b/**/*.{md,txt}"]},
+        {"include": ["a/b/c.md", "a/x/d.md"]},
+        {"include": ["**/b/*", "**/.h/*"], "hidden": True},
+        {"exclude": ["a/b", "**/*.txt"]},
+        {"exclude": ["**"]},
+        {"hidden": True, "exclude": ["**/.h"]},
+    ],
+)
+async def test_globs_mean_everywhere_what_they_mean_in_a_folder(
+    served: Served, archive: Zip, storage: Storage, chosen: dict[str, object]
+) -> None:
+    keys = [
+        "a.md",
+        "a/b/c.md",
+        "a/b/c.txt",
+        "a/b/.h/d.md",
+        "a/x/d.md",
+        "a/x/b/e.txt",
+        "b/f.md",
+        "b/b/g.md",
+        ".h/i.md",
+        "a/.j.md",
+    ]
+    for key in keys:
+        served.put(key, b"x")
+        storage.put(key, b"x")
+    archive.write({f"inside/{key}": b"x" for key in keys})
+    settings = {"type": "files", "include": ["**/*"], "path": str(served.root), **chosen}
+    local = files_connector(source="docs", settings=FilesSettings.model_validate(settings))
+    wanted = [ref.key for ref in await listed(local)]
+    for place in (served, archive, storage):
+        assert sorted([ref.key for ref in await listed(place.connector(**chosen))]) == sorted(wanted)
 
 
 async def test_marks_of_folders_are_no_files(place: S3Folder) -> None:
@@ -575,6 +623,30 @@ async def test_a_key_that_may_not_list_is_refused(storage: Storage) -> None:
     storage.failing_from_page, storage.status = 0, 403
     with pytest.raises(SourceRefused, match="may not list and read"):
         await listed(storage.connector())
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "said"),
+    [
+        ("az://c", {}, "set azure_storage_account_name"),
+        (
+            "az://c",
+            {"azure_storage_account_name": "a", "azure_storage_account_key": SecretStr("=x=")},
+            "is none",
+        ),
+        ("gs://b", {"google_service_account": "/none.json"}, "no service account's file"),
+        ("gs://b", {"google_service_account": __file__}, "no service account's file"),
+    ],
+)
+async def test_what_cannot_be_opened_is_refused_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, url: str, options: dict[str, object], said: str
+) -> None:
+    for name in os.environ:
+        if name.startswith(("AZURE_", "GOOGLE_")):
+            monkeypatch.delenv(name)
+    with pytest.raises(SourceRefused, match=said) as caught:
+        await listed(connect(url, options))
+    assert "=x=" not in str(caught.value)
 
 
 async def test_nobody_at_the_endpoint_is_an_outage() -> None:

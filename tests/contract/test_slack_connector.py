@@ -12,11 +12,15 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from connectors.slack import SlackConnector, SlackSettings
-from connectors.slack.posts import Names, Post, markdown
+from connectors.slack.posts import Names, Post, markdown, plain
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
+from pipeline.ingest import ingest_source
 from pipeline.records import RawDocument
+from pipeline.stores.memory import MemoryStore
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
+from tests.fakes import OracleEmbedder
 from tests.loopback import Asked, Said, hasten, serving
+from tests.world import World
 
 PAGE = 30
 """Items a page here, whatever is asked for."""
@@ -239,7 +243,7 @@ async def test_a_thread_is_a_document_and_so_is_what_else_was_said_that_day(plac
         "**Bo** (2026-01-01 09:05): Yes, @Ada: a litre.",
         "**U9** (2026-01-02 09:00): To all!",
     ]
-    assert thread.title == "#general: Does the **fern** need water? It looks dry."
+    assert thread.title == "#general: Does the fern need water? It looks dry."
     assert thread.url == f"https://fern.slack.com/archives/{GENERAL}/p{first.replace('.', '')}"
     assert thread.metadata == {
         "channel": "general",
@@ -250,6 +254,19 @@ async def test_a_thread_is_a_document_and_so_is_what_else_was_said_that_day(plac
     assert day.content == b"**Bo** (12:00): Lunch?"
     assert day.title == "#general: 2026-01-01"
     assert found[f"{GENERAL}/2026-01-02"].metadata["participants"] == ["Cy Real"]
+
+
+async def test_a_second_run_over_an_unchanged_channel_loads_nothing(place: Slack) -> None:
+    first = place.say("Does the fern need water?")
+    place.reply(first, "A litre.")
+    place.say("Lunch is ready.")
+    world = World(MemoryStore(OracleEmbedder().space))
+    report = await ingest_source(place.connector(), world.pipeline)
+    assert (report.listed, report.added, report.failures) == (2, 2, [])
+    place.asked.clear()
+    report = await ingest_source(place.connector(), world.pipeline)
+    assert (report.unchanged, report.requests) == (2, 0)
+    assert place.asked == ["auth.test", "conversations.list", "conversations.history"]
 
 
 async def test_only_threads_that_changed_are_asked_for_their_replies(place: Slack) -> None:
@@ -468,12 +485,24 @@ async def test_an_error_shows_nothing_but_words(place: Slack) -> None:
         ("# no heading\n#garden", "\\# no heading\n#garden"),
         ("run `*a* &amp; <https://b.c|b.c>` now", "run `*a* & https://b.c` now"),
         ("so:```x = *1*\ny = 2```and", "so:\n```\nx = *1*\ny = 2\n```\nand"),
-        ("\ue0007\ue001", "\ue0007\ue001"),
+        ("see <https://a.b|the `plan`>", "see [the `plan`](https://a.b)"),
+        ("`a\ue0000\ue001` \ue0007\ue001", "`a0` 7"),
     ],
 )
 def test_the_markup_of_slack_becomes_markdown(text: str, expected: str) -> None:
     names = Names(users={"U1": "Bo"}, channels={"C1": "garden"})
     assert markdown(text, names) == expected
+
+
+def test_a_name_cannot_stand_for_another_part_of_the_text() -> None:
+    names = Names(users={"U1": "\ue0000\ue001"}, channels={"C1": "\ue0001\ue001"})
+    assert markdown("<@U1> <#C1>", names) == "@0 #1"
+
+
+def test_a_title_is_plain() -> None:
+    names = Names(users={"U1": "Bo"}, channels={})
+    text = "*Who*, <@U1>,\nhas ~read~ <https://a.b|the `plan`>? ```x```"
+    assert plain(text, names) == "Who, @Bo, has read the plan? x"
 
 
 def test_a_post_of_an_app_says_what_its_blocks_say_and_previews_of_links_are_left_out() -> None:

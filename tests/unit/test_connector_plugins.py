@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -190,3 +192,19 @@ def test_a_type_that_lacks_its_package_says_what_installs_it(
     with pytest.raises(SettingsError, match=r"needs no-such-package: pip install 'docweave\[files\]'"):
         connectors(settings)
     assert "not installed: pip install 'docweave[files]'" in CliRunner().invoke(app, ["connectors"]).stdout
+
+
+async def test_after_a_change_of_what_a_document_is_made_of_every_document_is_read_anew(
+    tmp_path: Path,
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "notes.db")) as database:
+        database.execute("CREATE TABLE notes (id TEXT, short TEXT, long TEXT, version INTEGER)")
+        database.execute("INSERT INTO notes VALUES ('1', 'A fern.', 'A fern needs water.', 1)")
+        database.commit()
+    source = "type: sql, url: 'sqlite:///notes.db', table: notes, key_column: id, version_column: version"
+    for column, counts in (("short", (1, 0)), ("short", (0, 0)), ("long", (0, 1))):
+        settings = load_settings(settings_file(tmp_path, f"{source}, text_column: {column}"))
+        async with build_pipeline(settings) as pipeline:
+            [(connector, metadata)] = connectors(settings)
+            report = await ingest_source(connector, pipeline, metadata=metadata)
+        assert (report.added, report.changed) == counts

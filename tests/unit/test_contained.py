@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.budget import Budget
+from pipeline.contained import Containers
+from pipeline.errors import StoreUnavailable
 from pipeline.ingest import ingest_source, plan_source
 from pipeline.plan import RemovalGuard
 from pipeline.protocols import Store
@@ -234,3 +236,79 @@ async def test_a_listed_key_that_looks_as_if_it_were_inside_is_an_item_like_any(
     del world.items.items["a.zip!/x.md"]
     assert (await world.ingest()).removed == 1
     assert len(await keys(world)) == 4
+
+
+async def test_a_container_that_holds_nothing_any_more_leaves_nothing_behind(world: World) -> None:
+    items: Items = world.items  # type: ignore[assignment]
+    letter = mail("Offer", "Please find it attached.", {"offer.md": b"# Offer"})
+    items.items = {"a.zip": archive(FILES), "m.eml": letter}
+    await world.ingest()
+    items.items = {"a.zip": archive({}), "m.eml": mail("Offer", "Sorry.", {})}
+    plan = await plan_source(world.items, world.pipeline)
+    assert plan.removed == [*sorted(f"a.zip!/{name}" for name in FILES), "m.eml!/offer.md"]
+    assert (await world.ingest()).removed == 4
+    assert await keys(world) == {"a.zip", "m.eml"}
+    assert (await world.ingest()).unchanged == 2
+
+
+async def emptied_mostly(world: World) -> Items:
+    many = {f"{number}.md": f"# Page {number}" for number in range(40)}
+    items: Items = world.items  # type: ignore[assignment]
+    items.items = {"a.zip": archive(many), "b.md": b"# B\n\nText.", "c.md": b"# C"}
+    await world.ingest()
+    items.items = {"a.zip": archive({"0.md": "# Page 0"}), "b.md": b"# B\n\nText."}
+    return items
+
+
+async def test_many_that_are_gone_from_a_container_wait_for_approval(world: World) -> None:
+    await emptied_mostly(world)
+    for _ in range(2):  # it is read again while they wait
+        report = await world.ingest()
+        assert report.withheld == 39
+        assert len(await keys(world)) == 42
+    for approved, removed in ((38, 0), (39, 39)):
+        guard = RemovalGuard(approved=approved)
+        assert (await ingest_source(world.items, world.pipeline, guard=guard)).removed == removed
+    assert await keys(world) == {"a.zip", "a.zip!/0.md", "b.md"}
+    assert (await world.ingest()).unchanged == 2
+
+
+async def test_what_a_plan_withheld_of_a_container_waits_for_approval(world: World) -> None:
+    await emptied_mostly(world)
+    plan = await plan_source(world.items, world.pipeline)
+    assert (plan.removed, len(plan.withheld)) == (["c.md"], 39)
+    report = await applied(world, plan)
+    assert (report.removed, report.withheld, report.moved) == (1, 39, {})
+    plan = await plan_source(world.items, world.pipeline)
+    guard = RemovalGuard(approved=39)
+    report = await ingest_source(world.items, world.pipeline, plan=plan, guard=guard)
+    assert (report.removed, report.withheld, report.moved) == (39, 0, {})
+    assert (await world.ingest()).unchanged == 2
+
+
+async def test_what_is_read_again_and_again_for_a_broken_file_is_not_written_again(tmp_path: Path) -> None:
+    embedder = OracleEmbedder()
+    store = await LanceStore.open(str(tmp_path / "db"), space=embedder.space)
+    items = Items({"a.zip": archive({**FILES, "broken.pdf": b"%PDF-1.7 no more"})})
+    world = World(store=store, embedder=embedder, items=items)  # type: ignore[arg-type]
+    await world.ingest()
+    before = len(list((tmp_path / "db").rglob("*.manifest")))
+    assert (await world.ingest()).touched == 4
+    assert len(list((tmp_path / "db").rglob("*.manifest"))) == before
+
+
+async def test_a_plan_that_was_stopped_before_an_archive_was_finished_is_applied_to_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.items.items = {"a.zip": archive(FILES)}  # type: ignore[dict-item]
+    plan = await plan_source(world.items, world.pipeline)
+
+    async def stop(*_: object) -> None:
+        raise StoreUnavailable("the storage is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Containers, "finish", stop)
+        with pytest.raises(StoreUnavailable):
+            await applied(world, plan)
+    assert (await applied(world, plan)).complete
+    assert (await world.ingest()).unchanged == 1

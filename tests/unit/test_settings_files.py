@@ -96,7 +96,7 @@ class TestSchema:
             "sources: {}",
             "sources: {Docs: {type: files, path: x}}",
             "sources: {docs: {type: filse, path: x}}",
-            "sources: {docs: {type: files}}",
+            "sources: {docs: {type: git}}",
             "chunking: {max_tokens: 5}\n" + SOURCES,
             "chunking: {max_tokens: many}\n" + SOURCES,
             "embedding: {provider: local, model: x}\n" + SOURCES,

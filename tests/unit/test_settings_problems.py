@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from config.embedding import PerplexityEmbedding
 from config.load import examine, load_settings
 from config.yaml_file import YamlFile
+from connectors.registry import SOURCE_TYPES
 from pipeline.errors import SettingsError
 from tests.settings_text import SOURCES, Load, complaints
+
+TYPES = ", ".join(SOURCE_TYPES)
 
 KEYS = """
 store uri options secret embedding provider model dimensions base_url api_key concurrency chunking max_tokens
@@ -55,7 +58,7 @@ sources:
 """
         assert (
             "\n".join(complaints(load, text))
-            == """\
+            == f"""\
 2:3: store.urii: is an unknown key; valid: uri, options, journal, when_busy, wait_minutes, upkeep; \
 did you mean 'uri'?
 4:13: embedding.provider: is unknown; valid: local, perplexity, openrouter; did you mean 'perplexity'? \
@@ -65,14 +68,14 @@ did you mean 'uri'?
 did you mean 'sources'?
 9:3: sources.Hand Book: a source's name is made of a-z, 0-9, _ and -, and begins with a letter or digit
 12:14: sources.Hand Book.include: must be a list: [one, two] (found: *.md)
-14:11: sources.b.type: is unknown; valid: files; did you mean 'files'? (found: filse)
-15:3: sources.c.type: is missing; valid: files
+14:11: sources.b.type: is unknown; valid: {TYPES}; did you mean 'files'? (found: filse)
+15:3: sources.c.type: is missing; valid: {TYPES}
 17:5: sources.d: must be a mapping: lines of `key: value` below it, indented; \
 nothing is written there: give it a value, or delete the line
-18:3: sources.e.path: is missing. The folder; relative to the YAML file.
 20:13: sources.e.hidden: must be true or false (found: maybe)
 21:5: sources.e.incldue: is an unknown key; \
-valid: metadata, budget, removals, type, path, include, exclude, hidden, max_bytes; did you mean 'include'?
+valid: metadata, budget, removals, type, path, url, options, include, exclude, hidden, max_bytes; \
+did you mean 'include'?
 22:15: sources.e.include[0]: must be text; put it in quotes if it looks like a number, true, false or null \
 (found: 5)
 22:18: sources.e.include[1]: ** stands for whole folders and alone between slashes: **/*.md, not **.md \
