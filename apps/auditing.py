@@ -152,7 +152,8 @@ def _mended(one: Repaired) -> Iterator[str]:
     if one.removed:
         yield f"rows of {number(len(one.removed), 'document')} taken out{kept}"
     if one.dropped:
-        yield f"marks of {number(len(one.dropped), 'document')} dropped; their rows are found until then"
+        marks = f"marks of {number(len(one.dropped), 'document')}"
+        yield f"{marks} dropped; their rows are found until the next ingest"
     if one.unsteady:
         yield f"{number(len(one.unsteady), 'document')} left: nearly the same vectors came again"
     if one.withheld:

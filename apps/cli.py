@@ -139,7 +139,7 @@ def ingest(  # noqa: PLR0913 - a command's options
         _end(watch.errors, documents_failed=any(not one.complete for one in reports))
 
 
-@app.command()
+@app.command(short_help="Show what an ingest would do and cost; write nothing.")
 def plan(  # noqa: PLR0913 - a command's options
     sources: Sources = None,
     *,
@@ -168,6 +168,10 @@ def plan(  # noqa: PLR0913 - a command's options
         from apps import tables
         from apps.watch import watching
 
+        if save and rebuild and sources:
+            raise SettingsError(
+                "a plan of a rebuild is saved of every source: leave out the names, or --save"
+            )
         target = tables.PlanTarget(path=save, force=force) if save else None
         with watching("listing") as watch:
             planning = tables.plan(
@@ -217,9 +221,7 @@ def search(  # noqa: PLR0913 - a command's options
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(
-            "--where", "-w", metavar="CONDITION", help="Only with this metadata; may be repeated."
-        ),
+        typer.Option("--where", "-w", metavar="CONDITION", help="Only with this metadata; may be repeated."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -280,7 +282,7 @@ def status(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
             _print(status_lines(found))
 
 
-@app.command()
+@app.command(short_help="Remove a source that was taken out of the settings.")
 def forget(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="A source that the settings no longer name.")
@@ -378,15 +380,15 @@ def init(
         _print([f"Wrote {path}. Look it over, then:", f"  {there}docweave check", "  docweave ingest"])
 
 
-app.command()(columns)
+app.command(short_help="Show the columns over the metadata, or drop one.")(columns)
 app.command()(embed)
 app.command()(audit)
-app.command()(show)
-app.command()(models)
+app.command(short_help="Show a document as it is stored.")(show)
+app.command(short_help="List the models, and what they cost.")(models)
 app.command()(rollback)
-app.command()(maintain)
-app.command()(connectors)
-app.command(name="fake-service")(fake_service)
+app.command(short_help="Compact and index the tables, clear old versions away.")(maintain)
+app.command(short_help="List the types of sources, or the settings of one.")(connectors)
+app.command(name="fake-service", short_help="Stand in for the services on this machine.")(fake_service)
 
 
 def main() -> None:

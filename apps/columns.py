@@ -95,7 +95,8 @@ async def _dropped(settings: Settings, names: Sequence[str], declared: Mapping[s
                 f"the tables have no column {name!r}; can be dropped: {known}{nearest(name, gone)}"
             )
     if space:
-        store = await open_store(settings, space)
+        # With those that are declared it would add and remake these as well, which is the next ingest's.
+        store = await open_store(settings.model_copy(update={"columns": {}}), space)
         tell = partial(typer.echo, err=True)
         async with store.lease(f"dropping {', '.join(names)}", wait=patience(settings), tell=tell):
             await store.drop_columns(names)

@@ -62,8 +62,10 @@ def plan_lines(plans: Sequence[SourcePlan], budgets: Budgets | None = None) -> l
 
 def status_lines(status: Status) -> list[str]:
     """The tables, their space, and each source's share."""
+    live = next((one.number for one in status.generations if one.role == "live"), 0)
+    suffix = f"_{live}" if live else ""
     head = [
-        f"tables    {one_line(status.uri)} (documents, chunks)",
+        f"tables    {one_line(status.uri)} (documents{suffix}, chunks{suffix})",
         f"vectors   {status.space or 'none yet: run `docweave ingest`'}",
         "",
     ]

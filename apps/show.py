@@ -16,7 +16,8 @@ from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 
 def show(
     key: Annotated[
-        str, typer.Argument(metavar="KEY", help="The document's key, as a hit or a plan names it.")
+        str,
+        typer.Argument(metavar="KEY", help="The document's key, or SOURCE/KEY, as a hit or a plan names it."),
     ],
     *,
     config: Config = Path(SETTINGS_FILE),

@@ -77,6 +77,12 @@ class Shown:
 async def documents(settings: Settings, key: str, source: str | None) -> list[Shown]:
     """The document of this key, in each source that has one.
 
+    Args:
+        settings: Where the tables are.
+        key: A document's key; or, where nothing has it, source and key with a slash between them, as a hit
+            and other commands print them.
+        source: Look there alone.
+
     Raises:
         SettingsError: there is none, or no such source.
         StoreError: the tables cannot be read.
@@ -87,14 +93,18 @@ async def documents(settings: Settings, key: str, source: str | None) -> list[Sh
         known = ", ".join(sources) or "none: nothing is stored yet"
         raise SettingsError(f"nothing is stored of {source!r}; stored: {known}{nearest(source, sources)}")
     looked_in = sources if source is None else [source]
-    found = [
-        Shown(stored=stored, history=await reader.history(name, key))
-        for name in looked_in
-        async for stored in reader.stored(name, [key])
-    ]
+    found = [one for name in looked_in for one in await _stored(reader, name, key)]
+    named, _, rest = key.partition("/")
+    if not found and named in looked_in:
+        found = await _stored(reader, named, rest)
     if not found:
         raise SettingsError(await _unknown(reader, key, looked_in))
     return found
+
+
+async def _stored(reader: Reader, source: str, key: str) -> list[Shown]:
+    history = await reader.history(source, key)
+    return [Shown(stored=stored, history=history) async for stored in reader.stored(source, [key])]
 
 
 async def _unknown(reader: Reader, key: str, sources: Sequence[str]) -> str:
@@ -148,6 +158,14 @@ def _document(one: Shown, *, full: bool) -> Iterator[str]:
     chunks, groups = number(len(stored.chunks), "chunk"), number(len(stored.groups), "group")
     yield ""
     yield f"{chunks} in {groups}, {number(tokens, 'token')}"
+    if stored.chunks:
+        yield from _chunks(stored, full=full)
+        yield from _groups(stored)
+    yield ""
+    yield from _history(one.history)
+
+
+def _chunks(stored: Stored, *, full: bool) -> Iterator[str]:
     rows = [["", "characters", "tokens", "group", "page", "headings"]]
     for row in stored.chunks:
         chunk = row.chunk
@@ -160,9 +178,6 @@ def _document(one: Shown, *, full: bool) -> Iterator[str]:
     for line, row in zip(each, stored.chunks, strict=True):
         yield line
         yield from _text(row.chunk.text, full=full)
-    yield from _groups(stored)
-    yield ""
-    yield from _history(one.history)
 
 
 def _about(marks: StoredMarks) -> Iterator[list[str]]:

@@ -66,7 +66,7 @@ def _plain(given: str, columns: Iterable[str]) -> tuple[str, str]:
         raise _wrong(
             given,
             "only columns are less or more than something, and the tables have "
-            f"{', '.join(columns) or 'none'}. Declare it under `columns:`, and run `docweave ingest`",
+            f"{', '.join(columns) or 'none'}. The next `docweave ingest` adds those that `columns:` declares",
         )
     if not separator or not name.strip():
         raise _wrong(given, "must be KEY=VALUE, as in --where team=people")

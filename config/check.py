@@ -85,7 +85,8 @@ async def _source(connector: Connector) -> str:
     refs = await _first(connector)
     if not refs:
         raise SettingsError(f"sources.{connector.source} lists nothing: see its path, include and exclude")
-    listed = f"{len(refs)} items or more" if len(refs) == _LISTED else f"{len(refs)} items"
+    listed = "1 item" if len(refs) == 1 else f"{len(refs)} items"
+    listed += " or more" if len(refs) == _LISTED else ""
     unreadable: list[ItemUnreadable] = []
     for ref in islice(refs, _TRIED):
         try:

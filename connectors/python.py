@@ -126,6 +126,10 @@ class PythonConnector:
         module, _, name = self.settings.function.partition(":")
         try:
             function: Callable[..., object] = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            raise SourceRefused(
+                f"{self._where()} cannot be imported: {error}. Install it, or name its folder in PYTHONPATH"
+            ) from error
         except (ImportError, AttributeError) as error:
             raise SourceRefused(f"{self._where()} cannot be imported: {error}") from error
         try:

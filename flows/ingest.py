@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -276,8 +277,8 @@ async def publish(config: str, generation: int, approve_removals: int | None = N
         build_pipeline(settings, rebuild=True, generation=generation) as pipeline,
         pipeline.store.lease(_doing("a rebuild's end"), wait=_patience(settings), tell=logger.info),
     ):
-        check_switch(settings, await pipeline.store.lost(), approved=approve_removals)
-        await pipeline.store.publish()
+        may = partial(check_switch, settings, approved=approve_removals)
+        await pipeline.store.publish(sources=settings.sources, may=may)
     logger.info("the new tables are live; `docweave rollback` goes back to those before")
 
 

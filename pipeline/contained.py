@@ -55,7 +55,19 @@ class Containers:
 
     held: Mapping[str, Collection[str]] = field(default_factory=dict)
     """The stored keys of what they held before, by their own."""
+    listed: Collection[str] = ()
+    """Keys of items that look as if these were held by others."""
     _opened: dict[str, _Opened] = field(default_factory=dict)
+
+    def apart(self, found: Contained) -> Contained:
+        """What an item holds, without what would be stored under the key of another item."""
+        taken = [child.ref.key for child in found.documents if child.ref.key in self.listed]
+        if not taken:
+            return found
+        return Contained(
+            documents=tuple(child for child in found.documents if child.ref.key not in self.listed),
+            refused={**found.refused, **dict.fromkeys(taken, "an item that is listed has this key, too")},
+        )
 
     def open(self, ref: ItemRef, found: Contained, content_keys: Mapping[str, str]) -> None:
         """Note what an item holds."""

@@ -16,6 +16,7 @@ from pipeline.budget import Budget, Calibration, Purse
 from pipeline.decide import Step, Touch, decided, planned
 from pipeline.embed import EmbedStage
 from pipeline.errors import StoreError
+from pipeline.parse.formats import INSIDE
 from pipeline.plan import USUAL_GUARD, Owing, RemovalGuard, SourcePlan, Survey, check_recipe, marks_of, survey
 from pipeline.prepare import Found, Pipeline, Preparer
 from pipeline.protocols import Connector, ListsTheNewest
@@ -175,6 +176,7 @@ async def _survey(preparer: Preparer, guard: RemovalGuard, agreed: Agreed | None
         stored = await store.states(source, found.removed)
         found = agreed.limited(found, {ref.key for ref in refs}, stored)
     preparer.containers.held = found.held
+    preparer.containers.listed = {ref.key for ref in refs if INSIDE in ref.key}
     report.listed, report.stored = len(refs), found.stored
     report.unchanged, report.owed = found.unchanged, len(found.owed) + len(report.moved)
     return found

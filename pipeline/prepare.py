@@ -125,7 +125,7 @@ class Preparer:
 
     async def _opened(self, raw: RawDocument, now: Prepared, out: ObjectSendStream[Found]) -> Prepared:
         """The item, once all that it holds was read and sent on; unfinished until all of that is stored."""
-        contained = await self.pipeline.parser.children(raw)
+        contained = self.containers.apart(await self.pipeline.parser.children(raw))
         if not (contained.documents or contained.refused or raw.ref.key in self.containers.held):
             return now
         children = [within(child, raw.ref.key) for child in contained.documents]

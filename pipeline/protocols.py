@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from pipeline.records import (
     Column,
@@ -27,6 +27,9 @@ from pipeline.records import (
     Vectors,
 )
 from pipeline.stored import Moment, Stored
+
+Lost: TypeAlias = Mapping[str, tuple[int, int]]
+"""Of each live source: how many documents a switch would lose, and how many there are."""
 
 
 class Connector(Protocol):
@@ -240,8 +243,14 @@ class Store(Reader, Protocol):
     async def stage(self) -> int:
         """Make the tables that this store writes, so that others can join in; gives their generation."""
 
-    async def lost(self) -> Mapping[str, tuple[int, int]]:
-        """Of each live source: how many documents `publish` would lose, and how many there are."""
+    async def lost(self) -> Lost:
+        """What `publish` would lose."""
 
-    async def publish(self) -> None:
-        """Where this store was opened to rebuild beside the live tables: make it the live one."""
+    async def publish(
+        self, *, sources: Collection[str] | None = None, may: Callable[[Lost], None] = ...
+    ) -> None:
+        """Where this store was opened to rebuild beside the live tables: make it the live one.
+
+        Without what it holds of other `sources`, where these are given; and if `may`, which is told what
+        would be lost, does not raise.
+        """

@@ -43,12 +43,17 @@ _ADVICE = {
 }
 
 
-class Denied(SourceRefused):
-    """Slack will not answer this; `code` says why, in its own word."""
+class Word(Exception):  # noqa: N818 - it is the cause of an error, and none by itself
+    """Why Slack will not answer, in its own word: `code`."""
 
-    def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
         self.code = code
+
+
+def word_of(error: SourceRefused) -> str:
+    """Slack's own word for it; empty where it was not Slack that refused."""
+    return error.__cause__.code if isinstance(error.__cause__, Word) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ class Api:
             asked: Its arguments.
 
         Raises:
-            Denied: by token, scope or membership.
+            SourceRefused: by token, scope or membership; `word_of` tells which.
             ItemUnreadable: the thread is gone.
             SourceUnavailable: an outage, or a rate limit that lasts.
         """
@@ -126,7 +131,7 @@ class Api:
             )
         await anyio.sleep(wait)
 
-    def _error(self, found: Mapping[str, Any], what: str) -> Denied | ItemUnreadable | SourceUnavailable:
+    def _error(self, found: Mapping[str, Any], what: str) -> SourceRefused | ItemUnreadable | SourceUnavailable:
         code = _word(found.get("error"))
         told = f"sources.{self.source}: {what}: Slack says {code}"
         if code in _GONE:
@@ -136,7 +141,9 @@ class Api:
         advice = _ADVICE.get(code, "")
         if code == "missing_scope":
             advice = f"the token lacks {_word(found.get('needed'))}"
-        return Denied(f"{told}: {advice}" if advice else told, code=code)
+        refused = SourceRefused(f"{told}: {advice}" if advice else told)
+        refused.__cause__ = Word(code)
+        return refused
 
 
 def _word(said: object) -> str:

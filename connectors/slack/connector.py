@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from connectors.slack.api import Api, Denied
+from connectors.slack.api import Api, word_of
 from connectors.slack.posts import Names, Post, document, moment, plain
 from connectors.slack.settings import SlackSettings
 from connectors.spool import Spool
@@ -122,8 +122,8 @@ class SlackConnector:
                     async for one in self._all(kind, archived=True):
                         if one["name"] in wanted:
                             found[one["name"]] = _channel(one)
-                except Denied as error:
-                    if error.code != "missing_scope" or kind == "public":
+                except SourceRefused as error:
+                    if word_of(error) != "missing_scope" or kind == "public":
                         raise
                     raise self._unknown(wanted, "; the token may not list private ones") from error
         if missing := names.keys() - found.keys():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import Self
@@ -12,6 +12,7 @@ import anyio
 import pyarrow as pa
 
 from pipeline.errors import SpaceMismatch, StoreRefused, StoreUnavailable
+from pipeline.protocols import Lost
 from pipeline.records import Column, DocumentState, Embedded, EmbeddingSpace, Spending, Vectors
 from pipeline.stores import _core, _journal, _predicates, _replacing, _rows
 from pipeline.stores._column_fields import drop, owed
@@ -330,7 +331,7 @@ class LanceStore(LanceTables):
         await self._to_write()
         return self._names.generation
 
-    async def lost(self) -> Mapping[str, tuple[int, int]]:
+    async def lost(self) -> Lost:
         """Of each live source: how many documents the staged tables lack, and how many it has.
 
         Raises:
@@ -343,11 +344,17 @@ class LanceStore(LanceTables):
             lost[source] = (len(there - await self.keys(source)) if self._staged else 0, documents)
         return lost
 
-    async def publish(self) -> None:
+    async def publish(
+        self, *, sources: Collection[str] | None = None, may: Callable[[Lost], None] = lambda _: None
+    ) -> None:
         """Make the tables that were built beside the live ones the live ones: one commit.
 
         What was live is kept, to go back to, until the next rebuild is published. Where nothing was built
         beside, or it is live already, there is nothing to do.
+
+        Args:
+            sources: Those that are meant. What a rebuild that was stopped ingested of others goes first.
+            may: Is told what the switch would lose, when nobody else writes any more; raises to refuse.
 
         Raises:
             StoreError: as `replace`; to publish again completes it.
@@ -355,8 +362,11 @@ class LanceStore(LanceTables):
         if not self._staged:
             return
         tables = await self._to_write()
+        for source in set(await self.sources()) - set(sources) if sources is not None else ():
+            await self.remove(source, sorted(await self.keys(source)))
         async with self._lease.also("live") if self._lease else nullcontext():
             await self._still_ours()
+            may(await self.lost())
             await self._generations.switch(self._names.generation)
             self._staged, self._reused = False, None
             await tables.clear(await self._generations.read())

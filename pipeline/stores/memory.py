@@ -6,13 +6,14 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 import numpy as np
 
 from pipeline.errors import StoreBusy
+from pipeline.protocols import Lost
 from pipeline.records import (
     Chunk,
     Column,
@@ -251,11 +252,13 @@ class MemoryStore:
         """Nothing is ever built beside: there is one generation."""
         return 0
 
-    async def lost(self) -> Mapping[str, tuple[int, int]]:
+    async def lost(self) -> Lost:
         """Nothing is ever lost by a switch."""
         return {source: (0, documents) for source, (documents, _) in (await self.counts()).items()}
 
-    async def publish(self) -> None:
+    async def publish(
+        self, *, sources: Collection[str] | None = None, may: Callable[[Lost], None] = lambda _: None
+    ) -> None:
         """Nothing is ever built beside."""
 
     def _rows(self, where: Filter) -> Iterator[tuple[Prepared, Chunk, Vector]]:

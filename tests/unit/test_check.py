@@ -39,7 +39,7 @@ async def test_what_works_is_said_to_work(file: Path) -> None:
     found = await findings(file)
     assert list(found) == ["settings", "sources.good", "store", "embedding"]
     assert all(finding.ok for finding in found.values()), found
-    assert found["sources.good"].message == "lists 1 items; read a.md (3 bytes)"
+    assert found["sources.good"].message == "lists 1 item; read a.md (3 bytes)"
     assert "is empty so far" in found["store"].message
     assert "embedded a question as 1,024 bytes" in found["embedding"].message
     assert "paid" not in found["embedding"].message

@@ -48,9 +48,11 @@ COMMANDS = (
     "forget",
     "audit",
     "show",
+    "columns",
     "embed",
     "models",
     "rollback",
+    "maintain",
     "connectors",
     "fake-service",
 )
@@ -125,6 +127,7 @@ def test_help_names_every_command_and_every_exit_code() -> None:
     for word in (*COMMANDS, *exits.EXIT_CODES.splitlines()):
         assert word in result.output
     assert all(f"{code.value} " in exits.EXIT_CODES for code in exits.ExitCode)
+    assert "..." not in result.output.partition("Commands:")[2]
 
 
 def test_the_documentation_tells_the_same_exit_codes() -> None:
@@ -176,6 +179,14 @@ def test_a_rebuild_of_some_sources_is_refused(ingested: Path) -> None:
     result = run("ingest", "wiki", "--rebuild", config=ingested)
     assert result.exit_code == 2
     assert "a rebuild covers every source" in result.stderr
+
+
+def test_a_rebuild_of_one_source_is_planned_but_not_saved(ingested: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "one.plan"
+    result = run("plan", "handbook", "--rebuild", "--save", str(saved), config=ingested)
+    assert (result.exit_code, saved.exists()) == (2, False)
+    assert "saved of every source" in result.stderr
+    assert run("plan", "handbook", "--rebuild", config=ingested).exit_code == 0
 
 
 def test_errors_are_json_too_where_json_is_asked_for(tmp_path: Path) -> None:

@@ -99,8 +99,13 @@ def test_columns_from_their_declaration_to_their_end(config: Path) -> None:
         result = run("columns", "--drop", name, config=config)
         assert (result.exit_code, why in result.stderr) == (2, True)
     dropped = run_json("columns", "--drop", "tags", "--drop", "when", config=config)
-    assert [column["name"] for column in dropped["columns"]] == ["author", "year", "born"]
-    about = {"name": "year", "type": "text", "from": ["year"], "index": True}
-    assert dropped["columns"][1] == {**about, "filled": 1, "unfit": 1, "declared": True}
+    assert [column["name"] for column in dropped["columns"]] == ["year", "author"]
+    about = {"name": "year", "type": "integer", "from": ["year"], "index": True}
+    assert dropped["columns"][0] == {**about, "filled": 1, "unfit": 1, "declared": True}
+    assert dropped["to_add"] == ["born"]
+    ingest(config)
+    then = run_json("columns", config=config)
+    assert [column["name"] for column in then["columns"]] == ["author", "year", "born"]
+    assert then["columns"][1] == {**about, "type": "text", "filled": 1, "unfit": 1, "declared": True}
     assert found(config, "year=soon") == ["b.md"]
     assert found(config, "author=Ada") == ["a.md"]

@@ -65,12 +65,15 @@ def test_rolling_back_finds_what_was_found_before(config: Path) -> None:
     (config.parent / "handbook/fern.md").write_text(TEXT.format("twenty"), encoding="utf-8")
     ingest(config, rebuild=True)
     assert "twenty seconds" in found(config)
-    assert "`docweave rollback` goes back to them" in run("status", config=config).output
+    told = run("status", config=config).output
+    assert "`docweave rollback` goes back to them" in told
+    assert "(documents_1, chunks_1)" in told
     result = run("rollback", config=config)
     assert result.exit_code == 0, result.output
     assert "Live again: 1 document, vectors of local/" in result.stdout
     assert "Bring them up to date with `docweave ingest`" in result.stdout
     assert "ten seconds" in found(config)
+    assert "(documents, chunks)" in run("status", config=config).output
     roles = json.loads(run("rollback", "--json", config=config).stdout)["generations"]
     assert [(one["role"], one["number"]) for one in roles] == [("live", 1), ("previous", 0)]
     assert "twenty seconds" in found(config)

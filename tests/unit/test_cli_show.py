@@ -112,6 +112,30 @@ def test_a_key_of_several_sources_lists_them(folder: Path) -> None:
     assert [found["source"] for found in shown(folder, "moss.md", "--source", "wiki")] == ["wiki"]
 
 
+def test_source_and_key_as_a_hit_names_them_will_do(folder: Path) -> None:
+    assert [found["source"] for found in shown(folder, "wiki/moss.md")] == ["wiki"]
+    assert "no document 'docs/moss.md' in wiki." in show(folder, "docs/moss.md", "-s", "wiki").stderr
+
+
+def test_a_key_goes_before_source_and_key(folder: Path) -> None:
+    (folder / "wiki" / "docs").mkdir()
+    (folder / "wiki" / "docs" / "moss.md").write_text(FERN)
+    ingest(folder)
+    assert [(found["source"], found["key"]) for found in shown(folder, "docs/moss.md")] == [
+        ("wiki", "docs/moss.md")
+    ]
+    assert [found["key"] for found in shown(folder, "docs/moss.md", "-s", "docs")] == ["moss.md"]
+
+
+def test_a_document_without_text_has_no_list_of_chunks(folder: Path) -> None:
+    (folder / "docs" / "empty.md").write_text("")
+    ingest(folder)
+    out = show(folder, "empty.md").stdout
+    assert "0 chunks in 0 groups" in out
+    assert "characters" not in out
+    assert "digest" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -312,3 +312,15 @@ async def test_a_plan_that_was_stopped_before_an_archive_was_finished_is_applied
             await applied(world, plan)
     assert (await applied(world, plan)).complete
     assert (await world.ingest()).unchanged == 1
+
+
+async def test_an_item_with_the_key_of_what_an_archive_holds_is_the_one_that_is_stored(world: World) -> None:
+    items: Items = world.items  # type: ignore[assignment]
+    items.items = {"a.zip": archive(FILES), "a.zip!/leave.md": b"# Leave\n\nAnother text."}
+    for _ in range(2):
+        report = await world.ingest()
+        assert {failure.key: failure.reason for failure in report.failures} == {
+            "a.zip!/leave.md": "an item that is listed has this key, too"
+        }
+        [hit] = await world.store.matching("leave", limit=5, where=Filter())
+        assert "Another" in hit.text
