@@ -15,7 +15,7 @@ from connectors._http import Answer, Credentials, Http, Manners
 from connectors._reach import Reach
 from connectors._refusals import retry_after
 from connectors.slack.settings import SlackSettings
-from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
+from pipeline.errors import ItemUnreadable, SourceError, SourceRefused, SourceUnavailable
 
 _PAGE = 200
 """As Slack recommends."""
@@ -43,7 +43,7 @@ _ADVICE = {
 }
 
 
-class Word(Exception):  # noqa: N818 - it is the cause of an error, and none by itself
+class Word(Exception):
     """Why Slack will not answer, in its own word: `code`."""
 
     def __init__(self, code: str) -> None:
@@ -131,7 +131,7 @@ class Api:
             )
         await anyio.sleep(wait)
 
-    def _error(self, found: Mapping[str, Any], what: str) -> SourceRefused | ItemUnreadable | SourceUnavailable:
+    def _error(self, found: Mapping[str, Any], what: str) -> SourceError:
         code = _word(found.get("error"))
         told = f"sources.{self.source}: {what}: Slack says {code}"
         if code in _GONE:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
@@ -25,6 +26,8 @@ TURN = ".turn"
 """The id of the row that every merge rewrites. No chunk is called so: their ids hold "/" and "#"."""
 TURN_COLUMN = "start"
 """Where that row keeps its number, which grows with every merge."""
+ABOUT_COLUMN = "url"
+"""Where it keeps what the last batch was about: a run that was stopped may have left it half done."""
 IS_TURN = f"id = '{TURN}'"
 IS_TOMB = f"key IS NULL AND id <> '{TURN}'"
 ID_INDEX = "id_idx"
@@ -39,12 +42,13 @@ LONGEST_PAUSE = 2.0
 STORED_JSON = {b"ARROW:extension:name": b"lance.json"}
 
 
-async def put(
-    rows: pa.Table,
-    where: str,
-    table_of: Callable[[], Awaitable[CoreTable]],
-    still_ours: Callable[[], Awaitable[None]],
-) -> None:
+TableOf: TypeAlias = "Callable[[], Awaitable[CoreTable]]"
+"""Opens the chunks table."""
+StillOurs: TypeAlias = Callable[[], Awaitable[None]]
+"""Is called before each attempt to commit, after the turn was read; what it raises ends it."""
+
+
+async def put(rows: pa.Table, where: str, about: str, table_of: TableOf, still_ours: StillOurs) -> None:
     """Store chunks in place of all that are stored under their documents.
 
     The merge fails, and is begun again, if any other was committed since the stored ids were read: they are
@@ -53,25 +57,55 @@ async def put(
     Args:
         rows: Of `chunks_schema`; none, where the documents have no text any more.
         where: What holds for the stored rows of these documents, and for no other.
-        table_of: Opens the chunks table.
-        still_ours: Is called before each attempt to commit, after the turn was read; what it raises ends it.
+        about: What `announced` gives from this commit on.
+        table_of: See there.
+        still_ours: See there.
 
     Raises:
         StoreUnavailable: others have come between too often.
     """
     stored_form = await _in_stored_form(rows)
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.05 * 2**attempt)))  # noqa: S311 - no secret
-        table = await table_of()
-        turn = await _turn(table)
+
+    async def merged(table: CoreTable, turn: int) -> bool:
         stored = (await _selected(table, "id", where)).to_pylist()
         stale = sorted(set(stored).difference(rows["id"].to_pylist()))
         if not (stale or len(rows)):
-            return
-        bare = _bare_rows([*stale, TURN], [None] * len(stale) + [turn + 1], stored_form.schema)
+            return True
+        bare = [_bare_rows(stale, stored_form.schema), _turn_row(turn + 1, about, stored_form.schema)]
         await still_ours()
-        if await _merged(table, pa.concat_tables([stored_form, bare]), turn):
+        return await _merged(table, pa.concat_tables([stored_form, *bare]), turn)
+
+    await _in_turn(table_of, merged)
+
+
+async def announce(about: str, schema: pa.Schema, table_of: TableOf, still_ours: StillOurs) -> None:
+    """Have `announced` give this from now on: before what is done by other commits than `put`'s.
+
+    Raises:
+        StoreUnavailable: as `put`.
+    """
+    stored_form = await _in_stored_form(schema.empty_table())
+
+    async def merged(table: CoreTable, turn: int) -> bool:
+        await still_ours()
+        return await _merged(table, _turn_row(turn + 1, about, stored_form.schema), turn)
+
+    await _in_turn(table_of, merged)
+
+
+async def announced(table: CoreTable) -> str | None:
+    """What the last batch was about; None before the first."""
+    found: list[str | None] = (await _selected(table, ABOUT_COLUMN, IS_TURN)).to_pylist()
+    return found[0] if found else None
+
+
+async def _in_turn(table_of: TableOf, attempt: Callable[[CoreTable, int], Awaitable[bool]]) -> None:
+    """Try until nobody else came between the turn that was read and the commit."""
+    for number in range(ATTEMPTS):
+        if number:
+            await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.05 * 2**number)))  # noqa: S311 - no secret
+        table = await table_of()
+        if await attempt(table, await _turn(table)):
             return
     raise StoreUnavailable(
         f"{table.name()}: others have stored documents in between {ATTEMPTS} times; storing again is safe"
@@ -80,7 +114,7 @@ async def put(
 
 def first_turn(schema: pa.Schema) -> pa.Table:
     """The rows of a chunks table that has no chunks."""
-    return _bare_rows([TURN], [0], schema)
+    return _turn_row(0, None, schema)
 
 
 async def ensure_turn(table: CoreTable) -> None:
@@ -155,9 +189,15 @@ async def _selected(table: CoreTable, column: str, where: str) -> pa.ChunkedArra
     return (await _core.collected(query))[column]
 
 
-def _bare_rows(ids: Sequence[str], numbers: Sequence[int | None], schema: pa.Schema) -> pa.Table:
-    """Rows that are NULL but for their ids and numbers: no search and no filter finds them."""
-    columns = {"id": ids, TURN_COLUMN: numbers}
+def _turn_row(turn: int, about: str | None, schema: pa.Schema) -> pa.Table:
+    return _bare_rows([TURN], schema, {TURN_COLUMN: [turn], ABOUT_COLUMN: [about]})
+
+
+def _bare_rows(
+    ids: Sequence[str], schema: pa.Schema, values: Mapping[str, Sequence[object]] = MappingProxyType({})
+) -> pa.Table:
+    """Rows that are NULL but for their ids and these values: no search and no filter finds them."""
+    columns = {"id": ids, **values}
     arrays = [
         pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(ids), field.type)
         for field in schema

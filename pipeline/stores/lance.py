@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline.errors import SpaceMismatch, StoreRefused, StoreUnavailable
 from pipeline.protocols import Lost
 from pipeline.records import Column, DocumentState, Embedded, EmbeddingSpace, Spending, Vectors
-from pipeline.stores import _core, _journal, _predicates, _replacing, _rows
+from pipeline.stores import _core, _halves, _journal, _predicates, _replacing, _rows
 from pipeline.stores._column_fields import drop, owed
 from pipeline.stores._columns import Unfit, check_columns
 from pipeline.stores._conditional_put import check_conditional_put
@@ -142,6 +142,7 @@ class LanceStore(LanceTables):
                 if self._staged == staged:
                     self._lease = lease
                     try:
+                        await self._mend()
                         yield
                     finally:
                         self._lease = None
@@ -249,7 +250,9 @@ class LanceStore(LanceTables):
             prepared = [d.prepared for d in latest]
             rows = _rows.chunk_rows(latest, self._space, chunk_columns)
             states = _rows.document_rows(prepared, self._space, document_columns)
-            await _replacing.put(rows, where, partial(tables.get, self._names.chunks), self._still_ours)
+            about = _halves.about((d.state.source, d.state.key) for d in prepared)
+            chunks = partial(tables.get, self._names.chunks)
+            await _replacing.put(rows, where, about, chunks, self._still_ours)
             # Through an index on the id, a merge would pass by the primary key's protection.
             anew = Merge(when_matched_update_all=True, when_not_matched_insert_all=True)
             await merge(await tables.get(self._names.documents), states, anew)
@@ -283,7 +286,10 @@ class LanceStore(LanceTables):
         tables = await self._to_write()
         await self._still_ours()
         with self._place.during("remove documents"):
-            await (await tables.get(self._names.chunks)).delete(where)
+            chunks = partial(tables.get, self._names.chunks)
+            about = _halves.about((source, key) for key in stored)
+            await _replacing.announce(about, await (await chunks()).schema(), chunks, self._still_ours)
+            await (await chunks()).delete(where)
             await (await tables.get(self._names.documents)).delete(where)
 
     async def drop_columns(self, names: Sequence[str]) -> None:
@@ -404,6 +410,33 @@ class LanceStore(LanceTables):
             if {await self._pinned(name) for name in names.both} <= {self._space, None}:
                 return names
         return Names(standing.last + 1)
+
+    async def _mend(self) -> None:
+        """Undo what a run was stopped in the middle of, between its commits on the two tables.
+
+        Of the documents of the last batch, those whose chunks are not as their marks say get no marks, so
+        that the next ingest reads them again; chunks of documents that have no marks at all go.
+        """
+        tables = [await self._table(name) for name in self._names.both]
+        if not all(tables):
+            return
+        with self._place.during("look whether the last run came to its end"):
+            told = await _replacing.announced(tables[0]) if tables[0] else None
+        for pairs in _halves.batches(told):
+            where = _predicates.documents(pairs)
+            chunks = await self._select(self._names.chunks, _halves.CHUNK_COLUMNS, where)
+            documents = await self._select(self._names.documents, _halves.DOCUMENT_COLUMNS, where)
+            orphans, torn = _halves.left(chunks, documents)
+            if orphans or torn:
+                log.warning("%s: a run was stopped while it stored %d documents", self._place, len(pairs))
+            if torn:
+                await self.touch([_halves.unmarked(source, key) for source, key in torn])
+            if orphans:
+                writing = await self._to_write()
+                await self._still_ours()
+                with self._place.during("remove what a stopped run left"):
+                    gone = _predicates.documents(orphans)
+                    await (await writing.get(self._names.chunks)).delete(gone)
 
     async def _still_ours(self) -> None:
         """Raise if what this run would write is no longer true.

@@ -9,13 +9,18 @@ from pipeline.errors import DocweaveError
 
 
 def every_error(root: type[DocweaveError] = DocweaveError) -> list[type[DocweaveError]]:
-    return [root, *(e for child in root.__subclasses__() for e in every_error(child))]
+    return [root, *(e for child in ours(root) for e in every_error(child))]
+
+
+def ours(root: type[DocweaveError]) -> list[type[DocweaveError]]:
+    """Its children of the module: a connector may have one of its own, to tell something to itself."""
+    return [child for child in root.__subclasses__() if child.__module__ == errors.__name__]
 
 
 def tree(root: type[DocweaveError] = DocweaveError, depth: int = 0) -> list[tuple[int, str]]:
     return [
         (depth, root.__name__),
-        *(row for child in root.__subclasses__() for row in tree(child, depth + 1)),
+        *(row for child in ours(root) for row in tree(child, depth + 1)),
     ]
 
 
