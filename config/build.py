@@ -155,9 +155,7 @@ async def roll_back(settings: Settings, *, tell: Callable[[str], None]) -> None:
     )
 
 
-async def maintain(
-    settings: Settings, *, tell: Callable[[str], None], dry_run: bool = False
-) -> list[Tended]:
+async def maintain(settings: Settings, *, tell: Callable[[str], None], dry_run: bool = False) -> list[Tended]:
     """Do what is due for each table, or give what is due.
 
     `tell` is told which run is waited for, and what is begun.

@@ -143,8 +143,13 @@ class Leases:
         """
         await check_conditional_put(self.place)
         lease = Lease(leases=self, row=_claim(tables, doing), wait=wait, tell=tell)
+        refused = False
         try:
-            await self._take(lease.row, wait, tell)
+            try:
+                await self._take(lease.row, wait, tell)
+            except StoreRefused:
+                refused = True
+                raise
             beating = asyncio.create_task(lease.renew())
             try:
                 yield lease
@@ -153,8 +158,9 @@ class Leases:
                 with anyio.move_on_after(LET_GO_SECONDS, shield=True):
                     await asyncio.wait([beating])
         finally:  # also if it was cancelled while it took it: the write may have gone through
-            with anyio.move_on_after(LET_GO_SECONDS, shield=True):
-                await self._give_back(lease.row)
+            if not refused:
+                with anyio.move_on_after(LET_GO_SECONDS, shield=True):
+                    await self._give_back(lease.row)
 
     async def read(self, tables: str) -> Row:
         """The lease of these tables as it stands.

@@ -15,7 +15,7 @@ from pipeline.errors import SpaceMismatch, StoreRefused, StoreUnavailable
 from pipeline.protocols import Lost
 from pipeline.records import Column, DocumentState, Embedded, EmbeddingSpace, Spending, Vectors
 from pipeline.stores import _core, _halves, _journal, _predicates, _replacing, _rows
-from pipeline.stores._column_fields import drop, owed
+from pipeline.stores._column_fields import drop, owed, pinned_columns
 from pipeline.stores._columns import Unfit, check_columns
 from pipeline.stores._conditional_put import check_conditional_put
 from pipeline.stores._core_writing import Merge, merge
@@ -301,7 +301,9 @@ class LanceStore(LanceTables):
         tables = await self._to_write()
         await self._still_ours()
         with self._place.during("drop columns"):
-            for name in self._names.both:
+            for name in reversed(
+                self._names.both
+            ):  # stopped in between, the chunks still tell that it is there
                 await drop(whole(await tables.get(name)), names)
 
     async def upkeep(self) -> None:
@@ -449,6 +451,15 @@ class LanceStore(LanceTables):
         if self._names.generation != (standing.staged if self._staged else standing.live):
             raise StoreUnavailable(f"{self._place}: the tables were rebuilt by somebody else while this ran")
 
+    async def _columns_of_others(self) -> list[Column]:
+        """Columns of the live tables that these settings do not declare: a rebuild keeps them."""
+        live = await self._table((await self._generations.names()).chunks)
+        if live is None:
+            return []
+        mine = {column.name for column in self._declared}
+        with self._place.during("read the columns of the live tables"):
+            return [column for column in pinned_columns(await live.schema()) if column.name not in mine]
+
     async def _owes_columns(self) -> bool:
         """Whether columns are declared that the tables have not, and nobody has written yet who adds them."""
         if self._writing or not self._declared:
@@ -503,10 +514,12 @@ class LanceStore(LanceTables):
                 tables = Tables(self._place, self._connection, self._space)
                 if self._lease:
                     await self._lease.check()
+                columns = list(self._declared)
                 if self._staged:
+                    columns += await self._columns_of_others()
                     await self._generations.stage(self._names.generation)
                     await tables.clear(await self._generations.read())
-                await tables.make(self._names, self._declared)
+                await tables.make(self._names, columns)
                 self._tables.clear()  # what was opened to look may have been made anew
                 self._writing = tables
         return self._writing

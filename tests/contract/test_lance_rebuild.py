@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavailable
-from pipeline.records import EmbeddingSpace
+from pipeline.records import Column, EmbeddingSpace
 from pipeline.stores import _core
 from pipeline.stores._generations import Generations
 from pipeline.stores._place import Place
@@ -274,3 +274,39 @@ async def test_a_writer_whose_tables_were_rebuilt_under_it_writes_no_more(uri: s
     assert await (await LanceReader.open(uri)).counts() == {}
     await roll_back(uri, tell=print)
     assert await (await LanceReader.open(uri)).counts() == {"notes": (1, 1)}
+
+
+async def test_a_rebuild_keeps_the_columns_that_other_settings_declared(uri: str) -> None:
+    team, year = (
+        Column(name="team", type="text", path=("team",)),
+        Column(name="year", type="integer", path=("year",)),
+    )
+    await (await LanceStore.open(uri, space=SPACE, columns=[team])).replace([embedded("a.md", "word")])
+    staged = await LanceStore.open(uri, space=SPACE, rebuild=True, columns=[year])
+    await staged.replace([embedded("a.md", "word")])
+    await staged.publish()
+    assert {column.name for column in await (await LanceReader.open(uri)).columns()} == {"team", "year"}
+
+
+async def test_a_switch_is_refused_by_what_it_would_lose_and_drops_sources_that_nobody_names(
+    uri: str,
+) -> None:
+    await published(uri, SPACE, "a.md")
+    staged = await LanceStore.open(uri, space=OTHER, rebuild=True)
+    new = embedded("b.md", "word", vectors=codes(1, dimensions=8))
+    forgotten = embedded("f.md", "word", source="forgotten", vectors=codes(1, dimensions=8))
+    await staged.replace([new, forgotten])
+    told: list[object] = []
+
+    def refuse(lost: object) -> None:
+        told.append(lost)
+        raise StoreRefused("no")
+
+    reader = await LanceReader.open(uri)
+    with pytest.raises(StoreRefused, match="no"):
+        await staged.publish(may=refuse)
+    assert told == [{"notes": (1, 1)}]
+    assert await reader.space() == SPACE
+    await staged.publish(sources=["notes"])
+    assert await reader.counts() == {"notes": (1, 1)}
+    assert await reader.space() == OTHER
