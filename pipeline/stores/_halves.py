@@ -16,9 +16,12 @@ from pipeline.stores._predicates import in_turns
 
 Pair: TypeAlias = tuple[str, str]
 """A document: source and key."""
+Row: TypeAlias = tuple[str | None, ...]
 
-CHUNK_COLUMNS = ["source", "key", "group_key", "group_ordinal"]
-DOCUMENT_COLUMNS = ["source", "key", "group_keys", "chunk_count"]
+_ABOUT = ["title", "url", "media_type", "metadata"]
+"""What both tables say of a document."""
+CHUNK_COLUMNS = ["source", "key", "group_key", "group_ordinal", *_ABOUT]
+DOCUMENT_COLUMNS = ["source", "key", "group_keys", *_ABOUT]
 
 
 def about(pairs: Iterable[Pair]) -> str:
@@ -39,16 +42,17 @@ def batches(told: str | None) -> Iterator[list[Pair]]:
 
 def left(chunks: pa.Table, documents: pa.Table) -> tuple[list[Pair], list[Pair]]:
     """The documents that have chunks and no marks, and those whose chunks are not as their marks say."""
-    held: dict[Pair, tuple[dict[int, str], int]] = {}
+    held: dict[Pair, tuple[dict[int, str], set[Row]]] = {}
     for row in chunks.select(CHUNK_COLUMNS).to_pylist():
-        groups, count = held.get((row["source"], row["key"]), ({}, 0))
-        held[row["source"], row["key"]] = ({**groups, row["group_ordinal"]: row["group_key"]}, count + 1)
-    marked: dict[Pair, tuple[dict[int, str], int]] = {
-        (row["source"], row["key"]): (dict(enumerate(row["group_keys"] or ())), row["chunk_count"])
-        for row in documents.select(DOCUMENT_COLUMNS).to_pylist()
-    }
+        groups, said = held.setdefault((row["source"], row["key"]), ({}, set()))
+        groups[row["group_ordinal"]] = row["group_key"]
+        said.add(_said(row))
+    marked: dict[Pair, tuple[dict[int, str], set[Row]]] = {}
+    for row in documents.select(DOCUMENT_COLUMNS).to_pylist():
+        groups = dict(enumerate(row["group_keys"] or ()))
+        marked[row["source"], row["key"]] = (groups, {_said(row)} if groups else set())
     orphans = sorted(held.keys() - marked.keys())
-    torn = sorted(pair for pair, groups in marked.items() if held.get(pair, ({}, 0)) != groups)
+    torn = sorted(pair for pair, told in marked.items() if held.get(pair, ({}, set())) != told)
     return orphans, torn
 
 
@@ -57,3 +61,7 @@ def unmarked(source: str, key: str) -> DocumentState:
     return DocumentState(
         source=source, key=key, version="", recipe="", content_key="", group_keys=(), row_key=""
     )
+
+
+def _said(row: dict[str, str | None]) -> Row:
+    return tuple(row[name] for name in _ABOUT)

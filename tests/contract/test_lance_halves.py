@@ -113,3 +113,15 @@ async def test_a_run_that_came_to_its_end_leaves_nothing_to_do(world: World) -> 
     async with store.lease("ingesting"):
         pass
     assert [await table.version() for table in versions] == after != before
+
+
+async def test_metadata_that_is_taken_back_with_its_version(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.items.metadata["3.md"] = {"team": "people"}
+    async with stopped(monkeypatch):
+        await world.ingest()
+    del world.items.metadata["3.md"]
+    await next_run(world)
+    assert not await world.store.matching("onion", limit=50, where=Filter(metadata={"team": "people"}))
+    await world.assert_fresh()

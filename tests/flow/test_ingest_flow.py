@@ -190,7 +190,7 @@ async def test_a_task_gives_counts_that_are_plain_values(handbook: Path) -> None
 
     @flow
     async def once() -> None:
-        found.update(await one_source(str(handbook), "handbook", rebuild=False))
+        found.update(await one_source(str(handbook), "handbook", None))
 
     await once()
     assert json.loads(json.dumps(found)) == found
@@ -418,8 +418,10 @@ async def test_a_source_that_is_tried_again_reports_what_both_tries_did(
     embedder = OracleEmbedder(space=OTHER, refuse=refuse)
 
     @asynccontextmanager
-    async def build_pipeline(settings: Settings, *, rebuild: bool = False) -> AsyncIterator[Pipeline]:
-        store = await build.open_store(settings, OTHER, rebuild=rebuild)
+    async def build_pipeline(
+        settings: Settings, *, rebuild: bool = False, generation: int | None = None
+    ) -> AsyncIterator[Pipeline]:
+        store = await build.open_store(settings, OTHER, rebuild=rebuild, generation=generation)
         beside = settings.store.model_copy(update={"uri": f"{settings.store.uri}-beside"})
         async with build.build_pipeline(settings.model_copy(update={"store": beside})) as pipeline:
             yield replace(pipeline, embedder=embedder, store=store, concurrency=1)
