@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.errors import StoreUnavailable
 from pipeline.stores import _core
 from pipeline.stores._core_writing import Merge, merge
+from pipeline.stores._predicates import among
 
 if TYPE_CHECKING:
     from lancedb import AsyncTable
@@ -48,7 +49,13 @@ StillOurs: TypeAlias = Callable[[], Awaitable[None]]
 """Is called before each attempt to commit, after the turn was read; what it raises ends it."""
 
 
-async def put(rows: pa.Table, where: str, about: str, table_of: TableOf, still_ours: StillOurs) -> None:
+async def put(
+    rows: pa.Table,
+    documents: Collection[tuple[str, str]],
+    about: str,
+    table_of: TableOf,
+    still_ours: StillOurs,
+) -> None:
     """Store chunks in place of all that are stored under their documents.
 
     The merge fails, and is begun again, if any other was committed since the stored ids were read: they are
@@ -56,7 +63,7 @@ async def put(rows: pa.Table, where: str, about: str, table_of: TableOf, still_o
 
     Args:
         rows: Of `chunks_schema`; none, where the documents have no text any more.
-        where: What holds for the stored rows of these documents, and for no other.
+        documents: All that are stored, also those without rows: each by source and key.
         about: What `announced` gives from this commit on.
         table_of: See there.
         still_ours: See there.
@@ -67,8 +74,7 @@ async def put(rows: pa.Table, where: str, about: str, table_of: TableOf, still_o
     stored_form = await _in_stored_form(rows)
 
     async def merged(table: CoreTable, turn: int) -> bool:
-        stored = (await _selected(table, "id", where)).to_pylist()
-        stale = sorted(set(stored).difference(rows["id"].to_pylist()))
+        stale = sorted(await _ids(table, documents) - set(rows["id"].to_pylist()))
         if not (stale or len(rows)):
             return True
         bare = [_bare_rows(stale, stored_form.schema), _turn_row(turn + 1, about, stored_form.schema)]
@@ -180,6 +186,20 @@ async def _turn(table: CoreTable) -> int:
 async def _turns(table: CoreTable) -> list[int]:
     turns: list[int] = (await _selected(table, TURN_COLUMN, IS_TURN)).to_pylist()
     return turns
+
+
+async def _ids(table: CoreTable, documents: Collection[tuple[str, str]]) -> set[str]:
+    """The stored ids of these documents' chunks.
+
+    By key alone: with the source in the predicate, Lance reads that column of the whole table (44 ms instead
+    of 8 at a million chunks).
+    """
+    query = table.query()
+    query.where(among("key", {key for _, key in documents}))
+    query.select_columns(["id", "source", "key"])
+    found = (await _core.collected(query)).to_pylist()
+    wanted = set(documents)
+    return {row["id"] for row in found if (row["source"], row["key"]) in wanted}
 
 
 async def _selected(table: CoreTable, column: str, where: str) -> pa.ChunkedArray:

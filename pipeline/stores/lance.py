@@ -241,7 +241,6 @@ class LanceStore(LanceTables):
             return
         check_keys(latest)
         check_vectors(latest, self._space)
-        where = _predicates.documents((d.prepared.state.source, d.prepared.state.key) for d in latest)
         tables = await self._to_write()
         # As they are in the tables: others may have declared columns that these settings do not know.
         chunk_columns, document_columns = [await self._columns_in(name) for name in self._names.both]
@@ -250,9 +249,9 @@ class LanceStore(LanceTables):
             prepared = [d.prepared for d in latest]
             rows = _rows.chunk_rows(latest, self._space, chunk_columns)
             states = _rows.document_rows(prepared, self._space, document_columns)
-            about = _halves.about((d.state.source, d.state.key) for d in prepared)
+            pairs = [(d.state.source, d.state.key) for d in prepared]
             chunks = partial(tables.get, self._names.chunks)
-            await _replacing.put(rows, where, about, chunks, self._still_ours)
+            await _replacing.put(rows, pairs, _halves.about(pairs), chunks, self._still_ours)
             # Through an index on the id, a merge would pass by the primary key's protection.
             anew = Merge(when_matched_update_all=True, when_not_matched_insert_all=True)
             await merge(await tables.get(self._names.documents), states, anew)
