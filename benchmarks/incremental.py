@@ -179,7 +179,7 @@ def measure(folder: Path, every: int) -> bool:
                 unchanged = result["process"]
                 flat = judged(result["peak"] / again_quarter["peak"], FLAT, "× a quarter's peak")
                 bar = f"{judged(unchanged, UNCHANGED_SECONDS, 'process s')}; {flat}"
-            elif event.startswith("one"):
+            elif event == "one edited":
                 bar = judged(result["process"] - unchanged, EDIT_SECONDS, "s more")
             show(event, result, bar)
     return not any("NO" in bar for bar in met)
