@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import anyio
 from pydantic import BeforeValidator, ByteSize, Field, ValidationInfo, field_validator, model_validator
 
-from connectors import globs
+from connectors.choice import Choice
 from connectors.media_types import DOCUMENTS, media_type
 from connectors.settings import Glob, LocalPath, Secret, SharedSettings, absolute, folder_of, literal_secret
 from pipeline.errors import ItemUnreadable, SourceError, SourceRefused, SourceUnavailable
@@ -144,13 +144,13 @@ class GitConnector:
             SourceUnavailable: the server does not answer, or git failed.
         """
         commit = await self._commit()
-        wanted, unwanted = globs.matching(self.settings.include), globs.matching(self.settings.exclude)
+        choice = Choice(include=self.settings.include, exclude=self.settings.exclude, hidden=True)
         listing = await self._git("ls-tree", "-r", "-z", "--full-tree", "--long", commit)
         for line in filter(None, listing.split(b"\0")):
             about, _, name = line.partition(b"\t")
             mode, _, digest, size = about.decode().split()
             key = name.decode("utf-8", "backslashreplace")
-            if mode in (_LINK, _SUBMODULE) or not wanted.fullmatch(key) or _below(unwanted, key):
+            if mode in (_LINK, _SUBMODULE) or not choice.has(key):
                 continue
             yield ItemRef(source=self.source, key=key, version=digest, size=int(size))
 
@@ -316,9 +316,3 @@ class GitConnector:
 
     def _where(self) -> str:
         return f"sources.{self.source}.repository: {self.settings.repository}"
-
-
-def _below(unwanted: re.Pattern[str], path: str) -> bool:
-    """Whether the path, or a folder that it is in, is left out."""
-    parts = path.split("/")
-    return any(unwanted.fullmatch("/".join(parts[:end])) for end in range(1, len(parts) + 1))

@@ -8,8 +8,6 @@ import weakref
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
@@ -18,6 +16,7 @@ import anyio
 import anyio.to_thread
 from pydantic import BeforeValidator, ByteSize, Field, SecretStr, ValidationInfo, model_validator
 
+from connectors.plain import plain
 from connectors.settings import (
     FromEnvironment,
     Hidden,
@@ -28,7 +27,7 @@ from connectors.settings import (
     literal_secret,
 )
 from pipeline.errors import ItemUnreadable, SettingsError, SourceError, SourceRefused, SourceUnavailable
-from pipeline.records import ItemRef, JsonValue, RawDocument
+from pipeline.records import ItemRef, RawDocument
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, FromClause, Row, Select
@@ -198,7 +197,7 @@ class SqlConnector:
             media_type=self.settings.media_type,
             title=_text(given[title]) if title else None,
             url=_text(given[url]) if url else None,
-            metadata={name: _plain(given[name]) for name in self.settings.metadata_columns},
+            metadata={name: plain(given[name]) for name in self.settings.metadata_columns},
         )
 
     def _row(self, connection: Connection, key: str) -> Row[tuple[object, ...]]:
@@ -232,9 +231,9 @@ class SqlConnector:
         if name := self.settings.version_column:
             names = self.settings.columns
             place = names.index(name) if len(row) == len(names) else len(row) - 1
-            return str(_plain(row[place]))
-        plain = [_plain(value) for value in row]
-        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+            return str(plain(row[place]))
+        values = [plain(value) for value in row]
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
     def _key(self, values: Sequence[object]) -> str:
         if any(value is None for value in values):
@@ -303,25 +302,10 @@ class SqlConnector:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(_plain(value))
+    return None if value is None else str(plain(value))
 
 
 def _bytes(value: object) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     return (_text(value) or "").encode("utf-8", "replace")
-
-
-def _plain(value: object) -> JsonValue:
-    """A value as JSON has it."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(part) for part in value]
-    return bytes(value).hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)

@@ -6,7 +6,7 @@ Sources take turns because each may use all that `embedding.concurrency` allows,
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -73,6 +73,16 @@ def may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether what a task failed of may pass: only then is it worth another try."""
     error = state.data
     return isinstance(error, DocweaveError) and error.recovery is Recovery.RETRY
+
+
+TRIED_AGAIN: Mapping[str, Any] = {
+    "retries": RETRIES,
+    "retry_delay_seconds": RETRY_DELAYS,
+    "retry_condition_fn": may_pass,
+    "persist_result": False,
+    "cache_policy": NO_CACHE,
+}
+"""What holds for every task."""
 
 
 def _flow_run_name() -> str:
@@ -177,15 +187,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-@task(
-    name="ingest source",
-    task_run_name="{source}",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=may_pass,
-    persist_result=False,
-    cache_policy=NO_CACHE,
-)
+@task(name="ingest source", task_run_name="{source}", **TRIED_AGAIN)
 async def one_source(
     config: str,
     source: str,
@@ -230,15 +232,7 @@ async def one_source(
     return counts(teller.report)
 
 
-@task(
-    name="stage",
-    task_run_name="stage",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=may_pass,
-    persist_result=False,
-    cache_policy=NO_CACHE,
-)
+@task(name="stage", task_run_name="stage", **TRIED_AGAIN)
 async def stage(config: str) -> int:
     """Make the tables of a rebuild beside the live ones, or find those of one that was stopped.
 
@@ -256,15 +250,7 @@ async def stage(config: str) -> int:
         return await pipeline.store.stage()
 
 
-@task(
-    name="publish",
-    task_run_name="publish",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=may_pass,
-    persist_result=False,
-    cache_policy=NO_CACHE,
-)
+@task(name="publish", task_run_name="publish", **TRIED_AGAIN)
 async def publish(config: str, generation: int, approve_removals: int | None = None) -> None:
     """Let the tables that were built anew take the place of the live ones.
 

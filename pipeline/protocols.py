@@ -243,9 +243,6 @@ class Store(Reader, Protocol):
     async def stage(self) -> int:
         """Make the tables that this store writes, so that others can join in; gives their generation."""
 
-    async def lost(self) -> Lost:
-        """What `publish` would lose."""
-
     async def publish(
         self, *, sources: Collection[str] | None = None, may: Callable[[Lost], None] = ...
     ) -> None:

@@ -6,7 +6,7 @@ Each batch says in the turn row which documents it is about; whoever has the lea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -40,8 +40,11 @@ def batches(told: str | None) -> Iterator[list[Pair]]:
             yield [(source, key) for key in some]
 
 
-def left(chunks: pa.Table, documents: pa.Table) -> tuple[list[Pair], list[Pair]]:
-    """The documents that have chunks and no marks, and those whose chunks are not as their marks say."""
+def left(pairs: Collection[Pair], chunks: pa.Table, documents: pa.Table) -> tuple[list[Pair], list[Pair]]:
+    """Of these documents, those that have chunks and no marks, and those whose chunks are not as marks say.
+
+    Rows of other documents are passed over.
+    """
     held: dict[Pair, tuple[dict[int, str], set[Row]]] = {}
     for row in chunks.select(CHUNK_COLUMNS).to_pylist():
         groups, said = held.setdefault((row["source"], row["key"]), ({}, set()))
@@ -51,8 +54,8 @@ def left(chunks: pa.Table, documents: pa.Table) -> tuple[list[Pair], list[Pair]]
     for row in documents.select(DOCUMENT_COLUMNS).to_pylist():
         groups = dict(enumerate(row["group_keys"] or ()))
         marked[row["source"], row["key"]] = (groups, {_said(row)} if groups else set())
-    orphans = sorted(held.keys() - marked.keys())
-    torn = sorted(pair for pair, told in marked.items() if held.get(pair, ({}, set())) != told)
+    orphans = sorted(pair for pair in pairs if pair in held and pair not in marked)
+    torn = sorted(pair for pair in pairs if pair in marked and held.get(pair, ({}, set())) != marked[pair])
     return orphans, torn
 
 

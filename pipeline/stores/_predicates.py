@@ -41,6 +41,15 @@ def documents(keys: Iterable[tuple[str, str]]) -> str:
     )
 
 
+def with_keys_of(documents: Iterable[tuple[str, str]]) -> str:
+    """The rows that have the key of one of these documents, in whatever source.
+
+    Quicker to look up than `documents` in a large table of chunks: with the source in the predicate, LanceDB
+    reads that column of all rows (44 ms instead of 8 at a million chunks).
+    """
+    return among("key", sorted({key for _, key in documents}))
+
+
 def in_turns(values: Sequence[str]) -> Iterable[Sequence[str]]:
     """The values, not too many at a time."""
     return (values[start : start + LITERALS] for start in range(0, len(values), LITERALS))

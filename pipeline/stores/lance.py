@@ -300,9 +300,8 @@ class LanceStore(LanceTables):
         tables = await self._to_write()
         await self._still_ours()
         with self._place.during("drop columns"):
-            for name in reversed(
-                self._names.both
-            ):  # stopped in between, the chunks still tell that it is there
+            # The chunks last: if it is stopped in between, they still tell that the column is there.
+            for name in reversed(self._names.both):
                 await drop(whole(await tables.get(name)), names)
 
     async def upkeep(self) -> None:
@@ -418,16 +417,16 @@ class LanceStore(LanceTables):
         Of the documents of the last batch, those whose chunks are not as their marks say get no marks, so
         that the next ingest reads them again; chunks of documents that have no marks at all go.
         """
-        tables = [await self._table(name) for name in self._names.both]
-        if not all(tables):
+        table = await self._table(self._names.chunks)
+        if table is None or await self._table(self._names.documents) is None:
             return
         with self._place.during("look whether the last run came to its end"):
-            told = await _replacing.announced(tables[0]) if tables[0] else None
+            told = await _replacing.announced(table)
         for pairs in _halves.batches(told):
-            where = _predicates.documents(pairs)
+            where = _predicates.with_keys_of(pairs)
             chunks = await self._select(self._names.chunks, _halves.CHUNK_COLUMNS, where)
             documents = await self._select(self._names.documents, _halves.DOCUMENT_COLUMNS, where)
-            orphans, torn = _halves.left(chunks, documents)
+            orphans, torn = _halves.left(pairs, chunks, documents)
             if orphans or torn:
                 log.warning("%s: a run was stopped while it stored %d documents", self._place, len(pairs))
             if torn:

@@ -252,10 +252,6 @@ class MemoryStore:
         """Nothing is ever built beside: there is one generation."""
         return 0
 
-    async def lost(self) -> Lost:
-        """Nothing is ever lost by a switch."""
-        return {source: (0, documents) for source, (documents, _) in (await self.counts()).items()}
-
     async def publish(
         self, *, sources: Collection[str] | None = None, may: Callable[[Lost], None] = lambda _: None
     ) -> None:

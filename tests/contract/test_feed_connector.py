@@ -85,22 +85,11 @@ class Articles:
 class TestFeedOfArticles(ConnectorContract):
     """The contract, where `full` has the articles read."""
 
+    tells_version = False
+
     @pytest.fixture
     def place(self, site: Site) -> Articles:
         return Articles(site)
-
-    async def test_loading_what_changed_after_the_listing_gives_content_and_version_that_belong_together(
-        self, place: Articles
-    ) -> None:
-        """An article does not tell its entry's version: it is read once more."""
-        place.put("a.md", b"old")
-        connector = place.connector()
-        [old] = await listed(connector)
-        place.put("a.md", b"newer")
-        raw = await connector.load(old)
-        [new] = await listed(connector)
-        assert (raw.content, raw.ref.version) == (b"newer", old.version)
-        assert new.version != old.version
 
 
 ATOM = """<?xml version="1.0" encoding="utf-8"?>
