@@ -54,6 +54,8 @@ class Extract:
     """What else the document says of itself, bounded."""
     language: str | None = None
     """The language that it declares; of use where its text is too short to tell."""
+    line: int | None = None
+    """As `Document.first_line`: where the text is the content's own."""
 
     @property
     def size(self) -> int:
@@ -61,22 +63,31 @@ class Extract:
         return sum(len(part.text) for part in self.parts)
 
     def packed(self) -> bytes:
-        """As JSON."""
+        """A line of JSON, and behind it the texts, one after the other: JSON would read each letter."""
+        texts = [part.text.encode("utf-8", errors="surrogatepass") for part in self.parts]
         fields = {
-            "parts": [[part.number, part.text] for part in self.parts],
+            "parts": [[part.number, len(text)] for part, text in zip(self.parts, texts, strict=True)],
             "title": self.title,
             "syntax": self.syntax,
             "metadata": dict(self.metadata),
             "language": self.language,
+            "line": self.line,
         }
-        return _packed(fields)
+        return b"".join([_packed(fields), b"\n", *texts])
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Extract:
         """The reverse of `packed`."""
-        fields = json.loads(_text(packed))
+        head, _, texts = packed.partition(b"\n")
+        fields = json.loads(_text(head))
+        parts = fields.pop("parts")
+        ends = pairwise(accumulate((length for _, length in parts), initial=0))
         return cls(
-            parts=tuple(Part(number=number, text=text) for number, text in fields.pop("parts")), **fields
+            parts=tuple(
+                Part(number=number, text=_text(texts[start:end]))
+                for (number, _), (start, end) in zip(parts, ends, strict=True)
+            ),
+            **fields,
         )
 
 

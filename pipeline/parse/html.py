@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from functools import cache
 
 from pipeline.parse.decode import clean, decode
 from pipeline.parse.extract import Extract, Part, Unreadable
@@ -16,7 +15,6 @@ _DECLARED_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _MAIN_TAG = re.compile(r"<(/?)main\b[^>]*>", re.IGNORECASE)
 _HEAD_CHARS = 100_000
-_WORD = re.compile(r"[\w-]+")
 _TAG = re.compile(r"<(html|meta|link)\b([^<>]{0,2000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 # Beside what the library takes for navigation: what says by its role that it is no content, and what
@@ -89,7 +87,7 @@ def to_markdown(markup: str, *, left_out: Sequence[str] = ()) -> str:
     )
     options = ConversionOptions(
         preprocessing=preprocessing,
-        exclude_selectors=_that_may_match(left_out, markup),
+        exclude_selectors=list(left_out),
         extract_metadata=False,
         compact_tables=True,
         inline_data_media="alt_text_only",
@@ -98,18 +96,6 @@ def to_markdown(markup: str, *, left_out: Sequence[str] = ()) -> str:
     if any("depth" in str(warning.kind).lower() for warning in result.warnings):
         raise Unreadable("has elements nested more than 1,024 deep")
     return result.content or ""
-
-
-def _that_may_match(selectors: Sequence[str], markup: str) -> list[str]:
-    """The selectors whose word stands in the markup: each one that is looked for takes time."""
-    lower = markup.lower()
-    return [selector for selector in selectors if _word(selector) in lower]
-
-
-@cache
-def _word(selector: str) -> str:
-    longest: str = max(_WORD.findall(selector), key=len)
-    return longest
 
 
 def _about(head: str) -> tuple[dict[str, JsonValue], str | None]:

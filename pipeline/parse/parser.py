@@ -27,7 +27,7 @@ from pipeline.parse.title import title_of
 from pipeline.parse.workers import WorkerFailed, Workers
 from pipeline.records import Contained, Document, JsonValue, Page, RawDocument
 
-_OUR_VERSION = 2  # raise it when the same bytes come to be parsed differently by code of ours
+_OUR_VERSION = 3  # raise it when the same bytes come to be parsed differently by code of ours
 _LIBRARIES = (
     *(
         "charset-normalizer",
@@ -113,7 +113,7 @@ class DocumentParser:
         self._check_size(raw)
         kind = _format(raw)
         extract = await self._read_apart(raw, kind) if kind.readers else None
-        if len(raw.content) > _LARGE_BYTES:
+        if max(len(raw.content), extract.size if extract else 0) > _LARGE_BYTES:
             return await to_thread.run_sync(self._document, raw, kind, extract)
         return self._document(raw, kind, extract)
 
@@ -136,7 +136,8 @@ class DocumentParser:
             ParseError: the container is broken, or holds more than may be taken out: nothing is.
         """
         self._check_size(raw)
-        kind = _format(raw)
+        named = format_of(raw.media_type, raw.ref.key)
+        kind = _format(raw) if named is None or named.holds else named
         if not kind.holds:
             return Contained(documents=())
         limits = self._limits
@@ -194,15 +195,21 @@ class DocumentParser:
         text = self._within_limit(raw, clean(decode(raw.content, declared=_charset(raw))))
         syntax = kind.syntax
         if kind is formats.MARKDOWN and (front := front_matter(text)):
+            own = text[front.end :].lstrip("\n")
             return Extract(
-                parts=(Part(text=text[front.end :].lstrip("\n")),), title=front.title, metadata=front.metadata
+                parts=(Part(text=own),),
+                title=front.title,
+                metadata=front.metadata,
+                line=1 + text.count("\n", 0, len(text) - len(own)),
             )
+        line: int | None = 1
         if kind in (formats.CSV, formats.TSV):
             try:
                 text = self._within_limit(raw, table(text, delimiter="\t" if kind is formats.TSV else None))
+                line = None
             except csv.Error:  # it says it is CSV and is not: its text is still worth finding
                 syntax = formats.PLAIN.syntax
-        return Extract(parts=(Part(text=text),), syntax=syntax)
+        return Extract(parts=(Part(text=text),), syntax=syntax, line=line)
 
     def _within_limit(self, raw: RawDocument, text: str) -> str:
         if len(text) > self._limits.output_chars:
@@ -238,6 +245,8 @@ class DocumentParser:
             pages=pages,
             url=raw.url,
             metadata={**_found(extract, text), **raw.metadata},
+            first_line=extract.line,
+            anchor=raw.anchor,
         )
 
 

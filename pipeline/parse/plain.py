@@ -10,4 +10,4 @@ def read(content: bytes, *, charset: str = "") -> Extract:
     """The bare text."""
     if not is_text(content):
         raise Unreadable("is no text")
-    return Extract(parts=(Part(text=clean(decode(content, declared=charset))),), syntax="plain")
+    return Extract(parts=(Part(text=clean(decode(content, declared=charset))),), syntax="plain", line=1)

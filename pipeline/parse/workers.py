@@ -3,6 +3,8 @@
 Why not `anyio.to_process` or `multiprocessing`: both run the program's main module again in each worker
 (1.5 s where that imports Prefect, and its effects twice where it has no guard), and both unpickle what the
 worker sends.
+
+The event loop talks to them itself: a thread that waits for the answer would cost more than many a document.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import subprocess
 import sys
 import weakref
@@ -18,7 +19,15 @@ from collections import deque
 from pathlib import Path
 from typing import IO, TypeVar
 
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import (
+    CancelScope,
+    CapacityLimiter,
+    WouldBlock,
+    fail_after,
+    to_thread,
+    wait_readable,
+    wait_writable,
+)
 
 from pipeline.errors import DocweaveError
 from pipeline.parse.extract import Extract, Option, Options, Result, Unreadable
@@ -27,6 +36,8 @@ _START_SECONDS = 60
 _DOCUMENTS_PER_WORKER = 1_024  # then it is replaced: what the native libraries leak, goes
 _UTF8_BYTES = 4
 _HEAD_BYTES = 16 * 2**20  # of a reply, beside texts and contents: names, metadata
+_AT_ONCE = 64 * 1024  # what a pipe holds
+_LONGEST_HEAD = 100
 
 # A worker reads untrusted files: no keys for it. Its libraries get one thread each: the parallelism is in the
 # processes, and each thread would take some 70 MB of its address space.
@@ -54,7 +65,6 @@ class Workers:
         self._output_chars = output_chars
         self._idle: deque[_Worker] = deque()
         self._slots = CapacityLimiter(count)
-        self._threads = CapacityLimiter(count)
         weakref.finalize(self, _stop_all, self._idle)
 
     async def run(self, reader: str, content: bytes, **options: Option) -> Extract:
@@ -80,14 +90,11 @@ class Workers:
             "seconds": self._seconds,
             "at_most": at_most,
         }
-        async with self._slots:
-            worker = self._rested()
-            if worker is None:
-                worker = await to_thread.run_sync(self._start)
+        await self._turn()
+        try:
+            worker = self._rested() or await self._started()
             try:
-                status, reply = await to_thread.run_sync(
-                    self._converse, worker, request, content, abandon_on_cancel=True, limiter=self._threads
-                )
+                status, reply = await self._converse(worker, request, content, at_most)
             except BaseException:
                 with CancelScope(shield=True):
                     await to_thread.run_sync(worker.kill)
@@ -96,10 +103,19 @@ class Workers:
                 self._idle.append(worker)
             else:
                 await to_thread.run_sync(worker.kill)
+        finally:
+            self._slots.release()
         if status == "ok":
             return kind.unpacked(reply)
         reason = reply.decode(errors="replace")
         raise (Unreadable if status == "refused" else WorkerFailed)(reason)
+
+    async def _turn(self) -> None:
+        """Wait until a process is free; where one is, without a round of the event loop."""
+        try:
+            self._slots.acquire_nowait()
+        except WouldBlock:
+            await self._slots.acquire()
 
     def _rested(self) -> _Worker | None:
         """A worker that is idle, and has not been ended meanwhile by somebody who needed its memory."""
@@ -110,22 +126,30 @@ class Workers:
             worker.kill()
         return None
 
-    def _start(self) -> _Worker:
+    async def _started(self) -> _Worker:
+        worker = None
         try:
-            worker = _Worker(self._memory_bytes)
-            worker.receive(at_most=0, seconds=_START_SECONDS)
-        except (OSError, EOFError, TimeoutError) as error:
-            raise DocweaveError(
-                f"no worker process for parsing starts: {type(error).__name__}: {error}"
-            ) from error
+            worker = await to_thread.run_sync(_Worker, self._memory_bytes)
+            with fail_after(_START_SECONDS):
+                await worker.receive(at_most=0)
+        except BaseException as error:
+            if worker:
+                with CancelScope(shield=True):
+                    await to_thread.run_sync(worker.kill)
+            if isinstance(error, (OSError, EOFError)):  # TimeoutError is one of the first
+                raise DocweaveError(
+                    f"no worker process for parsing starts: {type(error).__name__}: {error}"
+                ) from error
+            raise
         return worker
 
-    def _converse(self, worker: _Worker, request: dict[str, object], content: bytes) -> tuple[str, bytes]:
-        at_most = int(str(request["at_most"]))
+    async def _converse(
+        self, worker: _Worker, request: dict[str, object], content: bytes, at_most: int
+    ) -> tuple[str, bytes]:
         try:
-            worker.send(request, content)
-            # JSON escapes quotes and line feeds: up to twice the text, and a little for each page.
-            return worker.receive(at_most=2 * _UTF8_BYTES * at_most + _HEAD_BYTES, seconds=self._seconds)
+            with fail_after(self._seconds):
+                await worker.send(request, content)
+                return await worker.receive(at_most=_UTF8_BYTES * at_most + _HEAD_BYTES)
         except TimeoutError:
             raise WorkerFailed(f"takes longer than {self._seconds:g} s to parse") from None
         except (OSError, EOFError):
@@ -134,7 +158,7 @@ class Workers:
 
 
 class _Worker:
-    """One process, and the conversation with it. Blocks: for threads."""
+    """One process, and the conversation with it."""
 
     def __init__(self, memory_bytes: int) -> None:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -147,42 +171,58 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            bufsize=0,
         )
+        for stream in (self._process.stdin, self._process.stdout):
+            os.set_blocking(_open(stream).fileno(), False)
 
     @property
     def alive(self) -> bool:
         """Whether the process is there."""
         return self._process.poll() is None
 
-    def send(self, request: dict[str, object], content: bytes) -> None:
+    async def send(self, request: dict[str, object], content: bytes) -> None:
         """Ask for one document."""
         self.served += 1
-        requests = _open(self._process.stdin)
-        requests.write(json.dumps(request).encode() + b"\n")
-        requests.write(content)
-        requests.flush()
+        # What fits into the pipe goes in one piece: the process is woken once.
+        await self._write(json.dumps(request).encode() + b"\n" + content[:_AT_ONCE])
+        await self._write(memoryview(content)[_AT_ONCE:])
 
-    def receive(self, *, at_most: int, seconds: float) -> tuple[str, bytes]:
+    async def receive(self, *, at_most: int) -> tuple[str, bytes]:
         """The next reply.
 
         Raises:
             EOFError: the process is gone, or says what no worker says.
-            TimeoutError: it does not begin to answer, and is ended. (Should it stop in the middle of its
-                answer, it ends itself: it has set itself an alarm.)
         """
-        replies = _open(self._process.stdout)
-        answer = select.poll()
-        answer.register(replies, select.POLLIN)
-        if not answer.poll(seconds * 1000):
-            self._process.kill()
-            raise TimeoutError
-        status, _, length = replies.readline(100).decode("ascii", errors="replace").partition(" ")
-        if not length.strip().isdecimal() or int(length) > at_most:
+        head, _, first = (await self._read()).partition(b"\n")
+        status, _, length = head[:_LONGEST_HEAD].decode("ascii", errors="replace").partition(" ")
+        if not length.isdecimal() or int(length) > at_most:
             raise EOFError
-        reply = replies.read(int(length))
-        if len(reply) < int(length):
+        missing = int(length) - len(first)
+        pieces = [first]
+        while missing > 0:
+            pieces.append(await self._read())
+            missing -= len(pieces[-1])
+        if missing < 0:
             raise EOFError
-        return status, reply
+        return status, b"".join(pieces)
+
+    async def _write(self, content: bytes | memoryview) -> None:
+        requests = _open(self._process.stdin).fileno()
+        rest = memoryview(content)
+        while rest:
+            try:
+                rest = rest[os.write(requests, rest) :]
+            except BlockingIOError:
+                await wait_writable(requests)
+
+    async def _read(self) -> bytes:
+        replies = _open(self._process.stdout).fileno()
+        await wait_readable(replies)
+        piece = os.read(replies, _AT_ONCE)
+        if not piece:
+            raise EOFError
+        return piece
 
     def kill(self) -> None:
         """End it, whatever it is at."""

@@ -446,7 +446,7 @@ async def test_a_large_text_is_parsed_like_a_small_one(parser: DocumentParser) -
 def test_the_recipe_names_every_library_and_its_version() -> None:
     parser: Parser = DocumentParser()
 
-    assert parser.recipe.startswith("parse 2 (charset-normalizer ")
+    assert parser.recipe.startswith("parse 3 (charset-normalizer ")
     for library in ("html-to-markdown 3.", "liteparse 2.", "olefile ", "py3langid ", "pypdf ", "xberg 1.3."):
         assert library in parser.recipe
 

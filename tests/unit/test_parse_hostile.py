@@ -70,8 +70,10 @@ def readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def workers(*, seconds: float = 30, memory_bytes: int = 2**30, count: int = 1) -> Workers:
-    return Workers(count=count, seconds=seconds, memory_bytes=memory_bytes, output_chars=1000)
+def workers(
+    *, seconds: float = 30, memory_bytes: int = 2**30, count: int = 1, output_chars: int = 1000
+) -> Workers:
+    return Workers(count=count, seconds=seconds, memory_bytes=memory_bytes, output_chars=output_chars)
 
 
 async def text_of(pool: Workers, reader: str, content: bytes = b"text") -> str:
@@ -84,6 +86,31 @@ async def test_a_worker_serves_one_document_after_the_other() -> None:
 
     assert await text_of(pool, "echo", "ä\ud800\n\0".encode("utf-8", "surrogatepass")) == "ä\ud800\n\0"
     assert await text_of(pool, "pid") == await text_of(pool, "pid")
+
+
+@pytest.mark.parametrize("size", [0, 2**16 - 1, 2**16, 2**16 + 1, 3_000_001])
+async def test_contents_and_texts_larger_than_a_pipe_arrive_whole(size: int) -> None:
+    content = ("0123456789\n" * (size // 11 + 1))[:size]
+
+    assert await text_of(workers(output_chars=4_000_000), "echo", content.encode()) == content
+
+
+async def test_other_documents_are_served_while_one_is_sent_and_read() -> None:
+    pool = workers(seconds=2, count=2, output_chars=4_000_000)
+    texts: list[str] = []
+
+    async def read(reader: str, content: bytes) -> None:
+        try:
+            texts.append(await text_of(pool, reader, content))
+        except WorkerFailed as failure:
+            texts.append(str(failure))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, "sleep", b"x" * 3_000_000)
+        await anyio.sleep(0.5)
+        tasks.start_soon(read, "echo", b"y" * 3_000_000)
+
+    assert texts == ["y" * 3_000_000, "takes longer than 2 s to parse"]
 
 
 @pytest.mark.parametrize("reader", ["abort", "leave"])

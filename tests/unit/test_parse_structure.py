@@ -232,10 +232,10 @@ def test_sections_cover_any_text_exactly_and_in_order(text: str) -> None:
 def test_the_scan_is_linear_in_hostile_texts(unit: str) -> None:
     text = "# " + unit * (500_000 // len(unit))
 
-    start = time.perf_counter()
+    start = time.process_time()
     sections_of(text, list(headings(text)))
 
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 10, "it takes a second, and minutes where it is quadratic"
 
 
 def title(key: str = "a/leave-policy.md", *, syntax: str = "markdown", **known: str) -> str:
