@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.embedders._pace import Pace
     from pipeline.parse import DocumentParser
     from pipeline.prepare import Pipeline
+    from pipeline.shards import Boards
     from pipeline.upkeep import Tended
 
 _SMALL_SECTION = 48
@@ -42,10 +43,10 @@ def build_embedder(settings: Settings) -> Embedder:
         SettingsError: the service asks for a key, and there is none.
     """
     match settings.embedding:
-        case LocalEmbedding():
+        case LocalEmbedding() as chosen:
             from pipeline.embedders.local import LocalEmbedder
 
-            return LocalEmbedder()
+            return LocalEmbedder(contextual=chosen.contextual)
         case PerplexityEmbedding() as chosen:
             from pipeline.embedders.perplexity import PerplexityEmbedder
 
@@ -138,6 +139,17 @@ async def open_store(
     )
 
 
+async def open_boards(settings: Settings, lease: str) -> Boards:
+    """Where what is worked off under this lease is put up for several workers.
+
+    Raises:
+        StoreError: the store cannot be reached or read.
+    """
+    from pipeline.stores.lance_shards import boards
+
+    return await boards(settings.store.uri, store_options(settings), lease)
+
+
 async def roll_back(settings: Settings, *, tell: Callable[[str], None]) -> None:
     """Search the tables again that were live before the last rebuild.
 
@@ -198,11 +210,14 @@ async def build_pipeline(
     """
     from pipeline.chunk import Chunker
     from pipeline.prepare import Pipeline
+    from pipeline.telemetry import Stage
+    from pipeline.telemetry_stages import traced
 
+    parsing = Stage("parse")
     most = settings.chunking.max_tokens
     embedder = build_embedder(settings)
     try:
-        yield Pipeline(
+        pipeline = Pipeline(
             parser=build_parser(settings),
             chunker=Chunker(max_tokens=most, merge_below=min(_SMALL_SECTION, most // 4)),
             embedder=embedder,
@@ -212,8 +227,11 @@ async def build_pipeline(
             grouping=settings.embedding.grouping,
             concurrency=settings.embedding.concurrency,
             journal=_is_paid(settings),
+            copies_once=settings.copies == "once",
         )
+        yield traced(pipeline, parsing)
     finally:
+        parsing.end()
         await embedder.aclose()
 
 

@@ -20,9 +20,16 @@ from pydantic_core import PydanticCustomError
 
 from config.columns import Columns
 from config.embedding import EmbeddingSettings, LocalEmbedding, PerplexityEmbedding
+from config.execution import ExecutionSettings, check_parts
+from config.logging_settings import LoggingSettings
 from config.parsing import ParsingSettings
+from config.rerank import RerankSettings
+from config.schedule import DeploySettings, Schedules, known_name, known_names
+from config.serving import ServingSettings
+from config.telemetry_settings import TelemetrySettings
 from config.upkeep import UpkeepSettings
 from connectors.registry import SourceSettings
+from connectors.schedule import Scheduled, ScheduleSettings
 from connectors.settings import (
     BudgetSettings,
     Hidden,
@@ -170,10 +177,52 @@ class Settings(StrictModel):
         default=ParsingSettings(),
         description="What parsing one document may cost, and whether scanned pages are read.",
     )
+    copies: Literal["keep", "once"] = Field(
+        default="keep",
+        description="What becomes of documents whose text another one has too, in whatever source, for the "
+        "same access labels. keep: each is found. once: one of them is. Nothing is paid twice either way.",
+    )
     budget: BudgetSettings = Field(
         default=BudgetSettings(),
         description="What one run may spend, over all its sources. The request that would pass it is not "
         "sent; the next run goes on.",
+    )
+    execution: ExecutionSettings = Field(
+        default=ExecutionSettings(), description="Who works off what a source owes, where it is much."
+    )
+    rerank: RerankSettings | None = Field(
+        default=None, description="A service that orders the best hits of each question anew."
+    )
+    serve: ServingSettings = Field(
+        default={},  # validated, so that its file's path is made absolute too
+        validate_default=True,
+        description="How `docweave serve` answers questions over HTTP.",
+    )
+    logging: LoggingSettings = Field(
+        default=LoggingSettings(), description="How runs and servers write their log lines."
+    )
+    telemetry: TelemetrySettings = Field(
+        default=TelemetrySettings(),
+        description="Where traces and the figures of runs go. Nowhere, by default.",
+    )
+    schedules: Schedules = Field(
+        default_factory=dict,
+        description="Schedules with a name. Sources that name the same one are ingested by one run.",
+    )
+    schedule: Scheduled = Field(
+        default=None,
+        description="When the sources are ingested that say nothing themselves: a schedule, or the name of "
+        "one of `schedules`. Left out: when somebody says so.",
+    )
+    deploy: DeploySettings = Field(
+        default=DeploySettings(), description="How `docweave deploy` hands the schedules to Prefect."
+    )
+    timeout_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long one run may take, over all its sources and what it waits for. Sources that are "
+        "not done by then fail; what was committed stays, and the next run goes on. Left out: no limit.",
     )
     sources: dict[SourceName, SourceSettings] = Field(
         min_length=1, description="Where the documents are: a name of yours, and its settings."
@@ -194,6 +243,33 @@ class Settings(StrictModel):
                     f"cannot keep to {where} in usd: what {embedding.model} costs is not known here. Set "
                     "embedding.usd_per_million_tokens, or the budget in tokens"
                 )
+        return sources
+
+    @field_validator("execution")
+    @classmethod
+    def _enough_for_all(cls, execution: ExecutionSettings, info: ValidationInfo) -> ExecutionSettings:
+        if embedding := info.data.get("embedding"):
+            check_parts(embedding, execution.workers)
+        return execution
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_is_known(
+        cls, schedule: ScheduleSettings | str | None, info: ValidationInfo
+    ) -> ScheduleSettings | str | None:
+        schedules = info.data.get("schedules")
+        if schedules is not None:
+            known_name(schedule, schedules)
+        return schedule
+
+    @field_validator("sources")
+    @classmethod
+    def _schedules_are_known(
+        cls, sources: dict[str, SourceSettings], info: ValidationInfo
+    ) -> dict[str, SourceSettings]:
+        if {"schedules", "store"} <= info.data.keys():
+            known_name(info.data["store"].upkeep.schedule, info.data["schedules"], "store.upkeep.schedule")
+            known_names(sources, info.data["schedules"])
         return sources
 
     @field_validator("chunking")

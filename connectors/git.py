@@ -48,6 +48,13 @@ _WEB = {
     "bitbucket.org": "https://bitbucket.org/{repository}/src/{revision}/{path}",
     "codeberg.org": "https://codeberg.org/{repository}/src/branch/{revision}/{path}",
 }
+_WEB_LINES = {
+    # Pages of Markdown show no lines unless its source is asked for.
+    "github.com": "?plain=1#L{line}-L{last_line}",
+    "gitlab.com": "?plain=1#L{line}-{last_line}",
+    "bitbucket.org": "#lines-{line}:{last_line}",
+    "codeberg.org": "?display=source#L{line}-L{last_line}",
+}
 
 
 def _repository(given: object, info: ValidationInfo) -> object:
@@ -64,7 +71,7 @@ def _repository(given: object, info: ValidationInfo) -> object:
 class GitSettings(SharedSettings):
     """Files of a git repository."""
 
-    shaping: ClassVar[tuple[str, ...]] = ("repository", "revision", "web")
+    shaping: ClassVar[tuple[str, ...]] = ("repository", "revision", "web", "web_lines")
 
     type: Literal["git"] = Field(description="Files of a git repository, local or remote.")
     repository: Annotated[str, BeforeValidator(_repository)] = Field(
@@ -90,6 +97,11 @@ class GitSettings(SharedSettings):
         description="The address of a file's web page, with {path} and {revision} in it. Known for GitHub, "
         "GitLab, Bitbucket and Codeberg.",
     )
+    web_lines: str | None = Field(
+        default=None,
+        description="What shows a passage's lines, put behind that address: #L{line}-L{last_line}. Known for "
+        "the same four, unless `web` is given.",
+    )
     cache: LocalPath = Field(
         default=Path(".docweave/git"),
         validate_default=True,
@@ -106,6 +118,13 @@ class GitSettings(SharedSettings):
         if web is not None and "{path}" not in web:
             raise ValueError("must have {path} in it: https://git.example.org/wiki/blob/{revision}/{path}")
         return web
+
+    @field_validator("web_lines")
+    @classmethod
+    def _of_lines(cls, template: str | None) -> str | None:
+        if template is not None and "{line}" not in template:
+            raise ValueError("must have {line} in it: #L{line}-L{last_line}")
+        return template
 
     @model_validator(mode="after")
     def _token_only_over_https(self) -> Self:
@@ -171,11 +190,15 @@ class GitConnector:
         content = await self._git("cat-file", "blob", ref.version)
         if content.startswith(_LFS):
             raise ItemUnreadable(f"{ref.key} is kept in Git LFS, which is not read")
-        return RawDocument(ref=ref, content=content, media_type=media_type(ref.key), url=self._page(ref.key))
+        url, anchor = self._page(ref.key)
+        return RawDocument(ref=ref, content=content, media_type=media_type(ref.key), url=url, anchor=anchor)
 
-    def _page(self, path: str) -> str | None:
-        """Where a person can look at the file: on the branch, so that a commit does not change it."""
-        template, repository = self.settings.web, ""
+    def _page(self, path: str) -> tuple[str | None, str | None]:
+        """Where a person can look at the file, and at lines of it.
+
+        On the branch, so that a commit does not change it.
+        """
+        template, lines, repository = self.settings.web, self.settings.web_lines, ""
         if template is None and not self.settings.is_local:
             address = self.settings.repository
             if _SCP.match(address):
@@ -183,14 +206,16 @@ class GitConnector:
             else:
                 parts = urlsplit(address)
                 host, repository = parts.netloc, parts.path
-            template = _WEB.get(host.rpartition("@")[2].lower())
+            host = host.rpartition("@")[2].lower()
+            template, lines = _WEB.get(host), lines or _WEB_LINES.get(host)
         if template is None:
-            return None
-        return (
+            return None, None
+        url = (
             template.replace("{repository}", repository.strip("/").removesuffix(".git"))
             .replace("{revision}", quote(self.settings.revision))
             .replace("{path}", quote(path))
         )
+        return url, lines
 
     async def _commit(self) -> str:
         """The commit that is read, fetched if it is not here."""

@@ -21,6 +21,8 @@ from pipeline.records import ItemRef, JsonValue, RawDocument
 
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
 _PAGE = 100
+_PRIVATE = "of a private repository"
+"""Beside the first post, where it is put aside."""
 _VERSION = "2022-11-28"
 """Of GitHub's REST API: what is asked for by X-GitHub-Api-Version."""
 _DISCUSSIONS = """
@@ -118,10 +120,20 @@ class GithubConnector:
         """
         self._spool.clear()
         async with self._client().opened():
+            private = bool((await self._repository()).get("private"))
             async for key, version, item in self._listed():
                 if key not in self._spool:  # a list that grows while it is read gives an item twice
-                    self._spool.put(key, json.dumps(item).encode())
-                    yield ItemRef(source=self.source, key=key, version=version)
+                    self._spool.put(key, json.dumps({**item, _PRIVATE: private}).encode())
+                    seen_by = " private" if private else ""
+                    yield ItemRef(source=self.source, key=key, version=f"{version}{seen_by}")
+
+    async def _repository(self) -> Mapping[str, Any]:
+        """What is known of it."""
+        url = f"{self.settings.base_url}/repos/{self.settings.repository}"
+        found: Any = (await self._asked("GET", url)).json()
+        if not isinstance(found, dict):
+            raise SourceUnavailable(f"{self._where()}: GitHub said nothing of it")
+        return found
 
     async def _listed(self) -> AsyncIterator[tuple[str, str, Mapping[str, Any]]]:
         """Key, version and first post of each conversation."""
@@ -158,6 +170,7 @@ class GithubConnector:
             title=item["title"],
             url=item.get("html_url") or item.get("url"),
             metadata=_about(item),
+            access=(f"github:{self.settings.repository.lower()}",) if item[_PRIVATE] else None,
         )
 
     def _issues_url(self) -> str:

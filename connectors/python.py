@@ -14,7 +14,7 @@ import anyio.to_thread
 from pydantic import ByteSize, Field, JsonValue, ValidationError
 
 from connectors.media_types import UNKNOWN, media_type
-from connectors.settings import SharedSettings, StrictModel
+from connectors.settings import AccessLabel, SharedSettings, StrictModel
 from connectors.spool import Spool
 from pipeline.errors import DocweaveError, ItemUnreadable, SourceRefused, SourceUnavailable
 from pipeline.records import ItemRef, RawDocument
@@ -29,7 +29,8 @@ class PythonSettings(SharedSettings):
     function: str = Field(
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="Where it is, as module:function. It yields mappings with `key` and `text` (or "
-        "`content`: bytes), and if known `version`, `title`, `url`, `media_type` and `metadata`.",
+        "`content`: bytes), and if known `version`, `title`, `url`, `media_type`, `metadata` and `access`: "
+        "labels, or an empty list for what everybody may see.",
     )
     arguments: dict[str, JsonValue] = Field(default={}, description="What it is called with, by name.")
     max_bytes: ByteSize = Field(
@@ -48,6 +49,7 @@ class Yielded(StrictModel):
     url: str | None = None
     media_type: str | None = None
     metadata: dict[str, JsonValue] = Field(default={})
+    access: list[AccessLabel] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class PythonConnector:
             title=given.title,
             url=given.url,
             metadata=given.metadata,
+            access=None if given.access is None else tuple(given.access),
         )
 
     def _where(self) -> str:

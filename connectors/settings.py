@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Self, TypeAlias, get_args
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from connectors import globs
+from connectors.schedule import Scheduled
+from pipeline.records import LABEL_LENGTH, is_label
 
 FOLDER = "folder"
 """The key of the validation context under which the loader gives the YAML file's folder."""
@@ -71,6 +73,18 @@ class StrictModel(BaseModel):
         return value
 
 
+def _label(text: str) -> str:
+    if not is_label(text):
+        raise ValueError(
+            f"a label has up to {LABEL_LENGTH} letters and signs, not all of them blank, and no control "
+            "characters"
+        )
+    return text
+
+
+AccessLabel: TypeAlias = Annotated[str, AfterValidator(_label)]
+
+
 class BudgetSettings(StrictModel):
     """What may be spent. Nothing said: no limit."""
 
@@ -84,6 +98,17 @@ class RemovalSettings(StrictModel):
     max_documents: int = Field(default=10, ge=0, description="So many may go in any case.")
     max_percent: float = Field(
         default=10.0, ge=0, le=100, description="So many of a hundred stored documents may go in any case."
+    )
+    when_withheld: Literal["report", "ask"] = Field(
+        default="report",
+        description="What a run does that withholds removals: report them; or ask, which suspends a "
+        "deployment's run until somebody answers the form that it shows in the Prefect UI.",
+    )
+    ask_hours: float = Field(
+        default=24,
+        gt=0,
+        le=8760,
+        description="How long a suspended run waits for the answer. Then it ends, and nothing was removed.",
     )
 
 
@@ -101,15 +126,40 @@ class SharedSettings(StrictModel):
         default_factory=dict,
         description="Stored with every document of the source; searches can filter by its top-level values.",
     )
+    access: list[AccessLabel] = Field(
+        default=[],
+        description="Labels of those who may see the documents, where the source does not say itself. A "
+        "search that is asked for somebody finds what has one of their labels, and what has none.",
+    )
+    access_from: str | None = Field(
+        default=None,
+        pattern=r"^[^.]+(\.[^.]+)*$",
+        description="Where the labels stand in the metadata that the source gives with a document (a column, "
+        "a field): acl, or permissions.readers. Where nothing stands there, `access` holds.",
+    )
     budget: BudgetSettings = Field(
         default=BudgetSettings(),
         description="What one run may spend on this source. The request that would pass it is not sent; "
         "the next run goes on.",
     )
+    timeout_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long one run may take for the source, once it is its turn. Then it fails; what was "
+        "committed stays, and the next run goes on. Left out: no limit.",
+    )
     removals: RemovalSettings = Field(
         default=RemovalSettings(),
         description="How many documents a run may remove. More are withheld until "
         "`docweave ingest --approve-removals N`.",
+    )
+
+    schedule: Scheduled = Field(
+        default=None,
+        description="When `docweave deploy` and `docweave up` have the source ingested: a schedule of its "
+        "own, the name of one of `schedules`, which all that name it share, or never. Left out: as the "
+        "top-level `schedule` says.",
     )
 
     @property
@@ -180,7 +230,7 @@ LocalPath: TypeAlias = Annotated[Path, BeforeValidator(_local, json_schema_input
 Glob: TypeAlias = Annotated[str, AfterValidator(globs.check)]
 """A pattern over POSIX paths, as `connectors.globs` reads it."""
 
-_PATTERN = r"^(\$\{[A-Za-z_]\w*(:-)?\}|file:.+|prefect://[a-z0-9-]+/[a-z0-9-]+)$"
+_PATTERN = r"^(\$\{[A-Za-z_]\w*(:-)?\}|file:.+|prefect://[a-z0-9-]+/[a-z0-9-]+(/[A-Za-z_][\w.-]*)?)$"
 
 Hidden: TypeAlias = Annotated[
     SecretStr, PlainSerializer(_hidden, return_type=str, when_used="json-unless-none")

@@ -212,7 +212,7 @@ class SqlConnector:
             raise ItemUnreadable(f"{self._where()} has several rows {key!r}")
         return found[0]
 
-    def _select(self, names: Sequence[str]) -> Select[*tuple[Any, ...]]:
+    def _select(self, names: Sequence[str]) -> Select[Any]:
         from sqlalchemy import column, select, table, text  # noqa: PLC0415 - as above
 
         rows: FromClause

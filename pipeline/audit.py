@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 import anyio
 
 from pipeline.budget import Budget
+from pipeline.copies import lost
 from pipeline.examine import Examined, Treatment, examine
 from pipeline.findings import Finding, Kind
 from pipeline.protocols import Reader
@@ -127,6 +128,10 @@ async def audit(  # noqa: PLR0913 - what holds for one audit, by name
                 report.add(examined.findings, told=False)
             observe(report)
     await _look_again(reader, treatment, doubtful, report)
+    for state in await lost(snapshot):
+        if state.source in report.sources:
+            reason = "a copy, and no document has the passages of its text: the next ingest stores them"
+            report.add([Finding(kind=Kind.MISSING, source=state.source, key=state.key, reason=reason)])
     if chosen.size:
         report.sampled = Sampled()
         spends = budget or Budget(name="this audit")

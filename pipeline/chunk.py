@@ -14,7 +14,7 @@ import functools
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -85,11 +85,15 @@ class Chunker:
     def chunk(self, document: Document) -> tuple[Chunk, ...]:
         """The document's chunks, in order; none where it is blank."""
         spans = _Cutting(document, max_tokens=self.max_tokens, merge_below=self.merge_below).spans()
+        lines = _lines(document, spans)
         sections = [section.start for section in document.sections]
         pages = [page.start for page in document.pages]
         return tuple(
             Chunk(
                 ordinal=ordinal,
+                line=first,
+                last_line=last,
+                anchor=_anchor(document.anchor, first, last),
                 start=span.start,
                 end=span.end,
                 text=document.text[span.start : span.end],
@@ -97,7 +101,7 @@ class Chunker:
                 heading_path=_heading_path(document, sections, span),
                 page=document.pages[bisect_right(pages, span.start) - 1].number if pages else None,
             )
-            for ordinal, span in enumerate(spans)
+            for ordinal, (span, (first, last)) in enumerate(zip(spans, lines, strict=True))
         )
 
 
@@ -252,6 +256,24 @@ class _Cutting:
 
 def _least(spans: list[_Span]) -> int:
     return min(span.tokens for span in spans)
+
+
+def _lines(document: Document, spans: Sequence[_Span]) -> Iterator[tuple[int | None, int | None]]:
+    """The first and last line of each span, in the content that the document was read from."""
+    line, counted = document.first_line, 0
+    for span in spans:
+        if line is None:
+            yield None, None
+            continue
+        first = line + document.text.count("\n", counted, span.start)
+        line, counted = first + document.text.count("\n", span.start, span.end), span.end
+        yield first, line
+
+
+def _anchor(template: str | None, first: int | None, last: int | None) -> str | None:
+    if template is None or first is None:
+        return None
+    return template.replace("{line}", str(first)).replace("{last_line}", str(last))
 
 
 def _heading_path(document: Document, starts: list[int], span: _Span) -> tuple[str, ...]:

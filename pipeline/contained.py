@@ -20,9 +20,10 @@ LOOKUP = 1_000
 _IN = "in "
 
 
-def within(raw: RawDocument, container: str) -> RawDocument:
-    """A document that an item holds, with the version that says so."""
-    return replace(raw, ref=replace(raw.ref, version=_IN + container))
+def within(raw: RawDocument, container: RawDocument) -> RawDocument:
+    """A document that an item holds, with the version that says so, for the same people to see."""
+    ref = replace(raw.ref, version=_IN + container.ref.key)
+    return replace(raw, ref=ref, access=container.access)
 
 
 def container_of(version: str) -> str | None:
@@ -74,6 +75,13 @@ class Containers:
         self._opened[ref.key] = _Opened(
             version=ref.version, content_keys=content_keys, refused=set(found.refused)
         )
+
+    def opened(self) -> list[tuple[str, str, Mapping[str, str], Collection[str]]]:
+        """What was noted of each: key, version, the content keys of what it holds, what was refused."""
+        return [
+            (key, opened.version, opened.content_keys, opened.refused)
+            for key, opened in self._opened.items()
+        ]
 
     def emptied(self) -> list[str]:
         """Of what opened containers held before, what is in them no more."""

@@ -9,6 +9,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from pipeline.contained import container_of
+from pipeline.copies import Copies
 from pipeline.plan import Change, Owing, PlannedDocument, decide, marks_of, reason
 from pipeline.prepare import Found
 from pipeline.protocols import Store
@@ -35,7 +36,7 @@ class Step:
 
     def embedded(self) -> Embedded | None:
         """The document with its vectors, where none of them is owed."""
-        keys = self.prepared.state.group_keys
+        keys = self.prepared.owed_keys
         if any(key not in self.known for key in keys):
             return None
         return Embedded(prepared=self.prepared, vectors=tuple(self.known[key] for key in keys))
@@ -55,17 +56,19 @@ async def decided(
     gone: dict[tuple[str, ...], str],
     store: Store,
     look_up_begins: Callable[[], None] = lambda: None,
+    copies: Copies | None = None,
 ) -> AsyncIterator[tuple[list[Step], list[Touch]]]:
     """Decide, a batch of documents at a time: those to be stored, and those of which only the marks moved.
 
     `gone` holds the keys that are no longer listed, by their group keys; a rename takes its old key out.
-    `look_up_begins` is called before the store is asked what was paid for already.
+    `look_up_begins` is called before the store is asked what was paid for already. `copies`: where copies
+    are stored once.
     """
     async with found:
         async for batch in _batches(found):
             steps: list[Step] = []
             touched: list[Touch] = []
-            for item in batch:
+            for item in await _without_copies(batch, copies) if copies else batch:
                 entry = _entry(item, gone)
                 if isinstance(entry, Touch):
                     touched.append(entry)
@@ -84,6 +87,16 @@ def _entry(item: Found, gone: dict[tuple[str, ...], str]) -> Step | Touch:
         return Touch(state=item.state, now=item.now.state)
     old_key = gone.pop(item.now.state.group_keys) if change is Change.RENAMED else None
     return Step(change=change, prepared=item.now, state=item.state, known={}, renamed_from=old_key)
+
+
+async def _without_copies(batch: Sequence[Found], copies: Copies) -> list[Found]:
+    """The batch, in which copies of other documents are marks alone."""
+    read = [item.now for item in batch if isinstance(item.now, Prepared)]
+    told = {one.state.key: one for one in await copies.told(read)}
+    return [
+        replace(item, now=told[item.now.state.key]) if isinstance(item.now, Prepared) else item
+        for item in batch
+    ]
 
 
 def planned(steps: Sequence[Step], touched: Sequence[Touch], owing: Owing) -> Iterator[PlannedDocument]:
@@ -116,7 +129,7 @@ def planned(steps: Sequence[Step], touched: Sequence[Touch], owing: Owing) -> It
 
 async def looked_up(steps: Sequence[Step], store: Store) -> list[Step]:
     """The steps, with the vectors that were paid for already."""
-    keys = {key for step in steps for key in step.prepared.state.group_keys}
+    keys = {key for step in steps for key in step.prepared.owed_keys}
     known = await store.vectors(sorted(keys)) if keys else {}
     for step in steps:
         _forget_partial(known, step.prepared)
@@ -125,7 +138,7 @@ async def looked_up(steps: Sequence[Step], store: Store) -> list[Step]:
 
 def _forget_partial(known: dict[str, Vectors], prepared: Prepared) -> None:
     """Take out what is not as many vectors as its group has chunks: somebody else's half-written rows."""
-    for key, group in zip(prepared.state.group_keys, prepared.groups, strict=True):
+    for key, group in zip(prepared.owed_keys, prepared.groups, strict=True):
         if key in known and len(known[key]) != len(group.chunks):
             del known[key]
 

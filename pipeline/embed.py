@@ -11,6 +11,7 @@ from anyio.abc import ObjectReceiveStream
 from pipeline import digest
 from pipeline.budget import Held, Purse
 from pipeline.errors import EmbedError, Recovery, ServiceUnavailable
+from pipeline.in_flight import seen_through
 from pipeline.pack import Packer, halved
 from pipeline.protocols import Embedder
 from pipeline.records import Embedded, EmbedGroup, EmbedReply, EmbedRequest, Known, Prepared, Vectors
@@ -150,7 +151,8 @@ class EmbedStage:
             return False
         answered = self.report.requests
         try:
-            reply = await self.embedder.embed(request)
+            with self.report.timed("embedding"):
+                reply, stopped = await seen_through(self.embedder.embed(request))
         except BaseException as error:
             self.purse.give_back(held)
             if not isinstance(error, EmbedError):
@@ -167,6 +169,8 @@ class EmbedStage:
             paid, whole = self._place(request, reply)
             await self.complete(paid, whole)
             self._written(paid)
+            if stopped:
+                raise anyio.get_cancelled_exc_class()
             return False
         if refusal.recovery is Recovery.RETRY:
             await self._isolate(request, refusal)
@@ -273,7 +277,7 @@ class EmbedStage:
 
     def _fail(self, group: EmbedGroup, error: EmbedError) -> None:
         for document in self._drop(group):
-            self.report.fail(document.prepared.state.key, error)
+            self.report.fail(document.prepared.state.key, error, document.prepared.url)
 
     def _leave(self, request: EmbedRequest) -> None:
         """A budget is spent: what waits for these groups is left for another run."""

@@ -8,6 +8,7 @@ The class says where it went wrong, `recovery` what to do about it:
         SourceUnavailable  RETRY   an outage, a time-out, a half listing
         SourceRefused      ABORT   bad credentials, a root that does not exist
         ItemUnreadable     SKIP    one item vanished, is locked or too large
+      OutOfTime            ABORT   it took longer than the settings allow
       ParseError           SKIP    one document is broken, hostile or of an unknown format
       EmbedError
         ServiceUnavailable RETRY   an outage, a rate limit, a reply that does not add up
@@ -71,6 +72,10 @@ class ItemUnreadable(SourceError):
     """One item vanished, is locked, or is too large."""
 
     recovery = Recovery.SKIP
+
+
+class OutOfTime(DocweaveError):
+    """A source, or a run, took longer than the settings allow. What it had committed stays."""
 
 
 class ParseError(DocweaveError):

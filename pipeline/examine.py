@@ -94,6 +94,9 @@ class _Examination:
     def _check(self, marks: StoredMarks) -> None:
         today = self._treatment.recipes.get(self._stored.source)
         self._found.other_settings = marks.state.recipe != today
+        if of := digest.copy_of(marks.state.row_key):
+            self._is_a_copy(of)
+            return
         row_holds = self._row_holds(marks)
         whole = self._is_whole(marks, row_holds=row_holds)
         in_order = self._is_in_order()
@@ -106,6 +109,13 @@ class _Examination:
             self._row_is_other(marks.about)
         if groups_hold:
             self._prove(marks, sound)
+
+    def _is_a_copy(self, of: tuple[str, str]) -> None:
+        """It has no rows of its own."""
+        if self._chunks:
+            self._add(
+                Kind.MARKS, f"is a copy of {'/'.join(of)}, and has {_count(len(self._chunks), 'chunk')}"
+            )
 
     def _add(self, kind: Kind, reason: str) -> None:
         finding = Finding(kind=kind, source=self._stored.source, key=self._stored.key, reason=reason)
@@ -128,7 +138,7 @@ class _Examination:
         """Whether `row_key` is the digest of what is stored: of every chunk's place, too."""
         about = marks.about
         every = [EmbedGroup(title=about.title, chunks=tuple(self._chunks))]
-        now = digest.row_key(about.title, about.url, about.media_type, about.metadata, every)
+        now = digest.row_key(about.title, about.url, about.media_type, about.metadata, every, about.access)
         return now == marks.state.row_key
 
     def _is_whole(self, marks: StoredMarks, *, row_holds: bool) -> bool:
@@ -167,7 +177,7 @@ class _Examination:
         """The chunks repeat what the documents table says of the document."""
         other = [row.chunk.ordinal for row in self._stored.chunks if row.about != about]
         if other:
-            reason = "has another title, address, type or metadata than the documents table"
+            reason = "has another title, address, type, metadata or access than the documents table"
             self._add(Kind.ROW, f"{_named('chunk', other, verb='')}: {reason}")
 
     def _groups_hold(self, marks: StoredMarks) -> bool:

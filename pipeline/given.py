@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.errors import ItemUnreadable
-from pipeline.records import RawDocument
+from pipeline.records import LABEL_LENGTH, RawDocument, is_label
 
 DEEPEST = 100
 """How far metadata may be nested. JSON's readers give up at some hundreds, each elsewhere."""
@@ -23,6 +23,11 @@ def check_given(raw: RawDocument) -> None:
     for name, text in (("key", raw.ref.key), ("version", raw.ref.version), ("media type", raw.media_type)):
         if _shown(text) != text:
             raise ItemUnreadable(f"{where}: its {name} holds half a character (a lone surrogate)")
+    if raw.access and not all(map(is_label, raw.access)):
+        raise ItemUnreadable(
+            f"{where}: one of its access labels is none: a label has up to {LABEL_LENGTH} letters and signs, "
+            "not all of them blank, and no control characters"
+        )
     here: list[object] = [raw.metadata]
     for _ in range(DEEPEST):
         here = [inner for value in here for inner in _inside(value, where)]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 import anyio
 from anyio.abc import ObjectSendStream
 
 from pipeline.agreed import Agreed
 from pipeline.budget import Budget, Calibration, Purse
+from pipeline.contained import Containers, container_of
+from pipeline.copies import Copies, settle
 from pipeline.decide import Step, Touch, decided, planned
 from pipeline.embed import EmbedStage
 from pipeline.errors import StoreError
@@ -20,11 +24,26 @@ from pipeline.parse.formats import INSIDE
 from pipeline.plan import USUAL_GUARD, Owing, RemovalGuard, SourcePlan, Survey, check_recipe, marks_of, survey
 from pipeline.prepare import Found, Pipeline, Preparer
 from pipeline.protocols import Connector, ListsTheNewest
-from pipeline.records import Known, Metadata, Prepared, Spending
+from pipeline.records import ItemRef, Known, Metadata, Prepared, Spending
 from pipeline.report import Observer, SourceReport, ignore
 from pipeline.write import Writer
 
 log = logging.getLogger(__name__)
+
+
+class Crew(Protocol):
+    """Others who work off what a source owes: see `pipeline.shards`."""
+
+    async def work_off(
+        self,
+        preparer: Preparer,
+        found: Survey,
+        gone: Mapping[tuple[str, ...], str],
+        purse: Purse,
+        observe: Observer,
+    ) -> bool:
+        """As the function of this name; False where it is so little that they are not worth it."""
+
 
 AHEAD = 256
 """Documents that are read ahead of what is embedded."""
@@ -38,6 +57,7 @@ async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
     budgets: Sequence[Budget] = (),
     guard: RemovalGuard = USUAL_GUARD,
     plan: SourcePlan | None = None,
+    crew: Crew | None = None,
     observe: Observer = ignore,
 ) -> SourceReport:
     """Embed what is new or changed, rewrite what only looks different, remove what is gone.
@@ -54,6 +74,7 @@ async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
         guard: How much may be removed; what is more is withheld, and everything else is done.
         plan: Exactly this is done. What has moved since it was made is reported and not touched; what it
             withheld stays, unless `guard` approves of it.
+        crew: Others who work off what is owed. Not where there is a plan to keep to.
         observe: Sees the report grow.
 
     Raises:
@@ -65,43 +86,20 @@ async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
     started = time.monotonic()
     report = SourceReport(source=connector.source)
     preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
-    writer = Writer(store=pipeline.store, report=report, observe=observe, journal=pipeline.journal)
     agreed = Agreed(plan=plan, report=report, approved=guard.approved) if plan else None
-    found = await _survey(preparer, guard, agreed)
+    found = await survey_source(preparer, guard, agreed)
     observe(report)
-    purse = await _purse(pipeline, budgets)
-    embedding = EmbedStage(
-        embedder=pipeline.embedder,
-        report=report,
-        purse=purse,
-        find=pipeline.store.vectors,
-        complete=writer.complete,
-    )
-    read, prepared = anyio.create_memory_object_stream[Found](AHEAD)
-    owe, owing = anyio.create_memory_object_stream[tuple[Prepared, Known]](0)
+    purse = await purse_of(pipeline, budgets)
+    gone = await vanished(preparer, found)
+    # Of two copies that two of a crew read at the same time, both would get rows.
+    others = crew if crew and not agreed and not pipeline.copies_once else None
     try:
-        with _one_error():
-            async with anyio.create_task_group() as stages, prepared:
-                stages.start_soon(preparer.run, found.owed, read)
-                stages.start_soon(embedding.run, owing, pipeline.concurrency)
-                decisions = decided(
-                    prepared, await _vanished(preparer, found), pipeline.store, embedding.look_up_begins
-                )
-                if agreed:
-                    decisions = agreed.kept(decisions, pipeline.store, embedding.look_up_begins)
-                await _carry_out(decisions, owe, writer)
+        if not (others and await others.work_off(preparer, found, gone, purse, observe)):
+            await work_off(preparer, found.owed, gone, purse, observe, agreed)
+        await finish(preparer, found, guard, observe, agreed)
+        await _settle(preparer, purse, observe, agreed)
     finally:
-        await _note_spending(pipeline, report, purse.calibration)
-    gone: Sequence[str] = ()
-    if found.withheld:
-        report.withheld = len(found.removed)
-    else:
-        gone = agreed.removals(found.removed) if agreed else found.removed
-    emptied = await _emptied(preparer, len(gone), found, guard, agreed)
-    await writer.remove([*gone, *emptied])
-    left = set(preparer.containers.emptied()).difference(emptied)
-    await preparer.containers.finish(connector.source, pipeline.store, left)
-    await pipeline.store.upkeep()
+        await note_spending(pipeline, report, purse.calibration)
     report.seconds = time.monotonic() - started
     observe(report)
     return report
@@ -123,19 +121,20 @@ async def plan_source(
     """
     report = SourceReport(source=connector.source)
     preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
-    found = await _survey(preparer, guard)
+    found = await survey_source(preparer, guard)
     calibration = Calibration.of(await pipeline.store.spending(), pipeline.embedder.space)
     observe(report)
     plan = SourcePlan(source=connector.source, recipe=preparer.recipe, unchanged=found.unchanged)
     stored = await pipeline.store.states(connector.source, found.removed)
     plan.stored = {key: marks_of(state) for key, state in stored.items()}
-    gone = await _vanished(preparer, found)
+    gone = await vanished(preparer, found)
     owing = Owing()
     read, prepared = anyio.create_memory_object_stream[Found](AHEAD)
     with _one_error():
         async with anyio.create_task_group() as stages:
             stages.start_soon(preparer.run, found.owed, read)
-            async for steps, touched in decided(prepared, gone, pipeline.store):
+            copies = _copies(preparer, gone)
+            async for steps, touched in decided(prepared, gone, pipeline.store, copies=copies):
                 for document in planned(steps, touched, owing):
                     report.count(document.change)
                     plan.documents.append(document)
@@ -159,7 +158,7 @@ async def plan_source(
     return plan
 
 
-async def _survey(preparer: Preparer, guard: RemovalGuard, agreed: Agreed | None = None) -> Survey:
+async def survey_source(preparer: Preparer, guard: RemovalGuard, agreed: Agreed | None = None) -> Survey:
     """List the whole source and compare it with what is stored, and with what was agreed to.
 
     Raises:
@@ -168,9 +167,11 @@ async def _survey(preparer: Preparer, guard: RemovalGuard, agreed: Agreed | None
     store, source, report = preparer.pipeline.store, preparer.connector.source, preparer.report
     if agreed:
         check_recipe(source, agreed.plan.recipe, preparer.recipe)
-    refs = [ref async for ref in preparer.connector.list_items()]
+    with report.timed("listing"):
+        refs = [ref async for ref in preparer.connector.list_items()]
     newest = preparer.connector if isinstance(preparer.connector, ListsTheNewest) else None
     keep = newest is not None and newest.keeps_vanished
+    preparer.listed.update((ref.key, ref) for ref in refs)
     found = survey(refs, await store.marks(source), preparer.recipe, guard, keep=keep)
     if agreed:
         stored = await store.states(source, found.removed)
@@ -180,6 +181,94 @@ async def _survey(preparer: Preparer, guard: RemovalGuard, agreed: Agreed | None
     report.listed, report.stored = len(refs), found.stored
     report.unchanged, report.owed = found.unchanged, len(found.owed) + len(report.moved)
     return found
+
+
+async def work_off(  # noqa: PLR0913, PLR0917 - what holds for one run
+    preparer: Preparer,
+    owed: Sequence[ItemRef],
+    gone: dict[tuple[str, ...], str],
+    purse: Purse,
+    observe: Observer,
+    agreed: Agreed | None = None,
+) -> None:
+    """Read these items, and store what is owed of them. A rename takes its old key out of `gone`.
+
+    Raises:
+        DocweaveError: one that is not about a single document.
+    """
+    pipeline, report = preparer.pipeline, preparer.report
+    writer = Writer(store=pipeline.store, report=report, observe=observe, journal=pipeline.journal)
+    embedding = EmbedStage(
+        embedder=pipeline.embedder,
+        report=report,
+        purse=purse,
+        find=pipeline.store.vectors,
+        complete=writer.complete,
+    )
+    read, prepared = anyio.create_memory_object_stream[Found](AHEAD)
+    owe, owing = anyio.create_memory_object_stream[tuple[Prepared, Known]](0)
+    with _one_error():
+        async with anyio.create_task_group() as stages, prepared:
+            stages.start_soon(preparer.run, owed, read)
+            stages.start_soon(embedding.run, owing, pipeline.concurrency)
+            copies = _copies(preparer, gone)
+            decisions = decided(prepared, gone, pipeline.store, embedding.look_up_begins, copies)
+            if agreed:
+                decisions = agreed.kept(decisions, pipeline.store, embedding.look_up_begins)
+            await _carry_out(decisions, owe, writer)
+
+
+def _copies(preparer: Preparer, gone: Mapping[tuple[str, ...], str]) -> Copies | None:
+    """What tells the copies, where they are stored once."""
+    pipeline, source = preparer.pipeline, preparer.connector.source
+    if not pipeline.copies_once:
+        return None
+    return Copies(source=source, store=pipeline.store, leaving=set(gone.values()))
+
+
+async def finish(
+    preparer: Preparer,
+    found: Survey,
+    guard: RemovalGuard,
+    observe: Observer,
+    agreed: Agreed | None = None,
+) -> None:
+    """When all that is owed was worked off: remove what is gone, end what was opened, tend the store."""
+    store, source, report = preparer.pipeline.store, preparer.connector.source, preparer.report
+    writer = Writer(store=store, report=report, observe=observe, journal=preparer.pipeline.journal)
+    gone: Sequence[str] = ()
+    if found.withheld:
+        report.withhold(found.removed)
+    else:
+        gone = agreed.removals(found.removed) if agreed else found.removed
+    emptied = await _emptied(preparer, len(gone), found, guard, agreed)
+    await writer.remove([*gone, *emptied])
+    left = set(preparer.containers.emptied()).difference(emptied)
+    await preparer.containers.finish(source, store, left)
+    with report.timed("writing"):
+        await store.upkeep()
+
+
+async def _settle(preparer: Preparer, purse: Purse, observe: Observer, agreed: Agreed | None = None) -> None:
+    """Have the copies of what this run removed or exchanged stand for themselves.
+
+    Those of this source are read at once; those of others are owed by the next run over these. So are all,
+    where a plan is kept to, which does not know them.
+    """
+    store, source, report = preparer.pipeline.store, preparer.connector.source, preparer.report
+    released = {
+        state.key: container_of(state.version) or state.key
+        for state in await settle(store)
+        if state.source == source
+    }
+    refs = [preparer.listed[key] for key in sorted(set(released.values())) if key in preparer.listed]
+    if agreed or not refs:
+        return
+    report.owed += len(refs)
+    again = replace(preparer, containers=Containers(listed=preparer.containers.listed))
+    await work_off(again, refs, {}, purse, observe)
+    await again.containers.finish(source, store, ())
+    await settle(store)
 
 
 async def _emptied(
@@ -192,14 +281,14 @@ async def _emptied(
         emptied = agreed.emptied(emptied, await store.states(source, emptied))
         withheld = agreed.withholds(emptied, gone + len(emptied))
     else:
-        withheld = guard.withholds(gone + len(emptied), found.stored)
+        withheld = guard.keeps(emptied, gone, found.stored)
     if not withheld:
         return emptied
-    report.withheld += len(emptied)
+    report.withhold(emptied)
     return []
 
 
-async def _purse(pipeline: Pipeline, budgets: Sequence[Budget]) -> Purse:
+async def purse_of(pipeline: Pipeline, budgets: Sequence[Budget]) -> Purse:
     """The budgets, with what earlier runs tell of the service's token counts."""
     return Purse(
         budgets=budgets,
@@ -208,7 +297,7 @@ async def _purse(pipeline: Pipeline, budgets: Sequence[Budget]) -> Purse:
     )
 
 
-async def _note_spending(pipeline: Pipeline, report: SourceReport, calibration: Calibration) -> None:
+async def note_spending(pipeline: Pipeline, report: SourceReport, calibration: Calibration) -> None:
     """Keep what was paid, also by a run that failed or was cancelled."""
     if not (pipeline.journal and report.tokens):
         return
@@ -231,7 +320,7 @@ async def _note_spending(pipeline: Pipeline, report: SourceReport, calibration: 
             log.warning("what %s cost could not be noted: %s", report.source, error)
 
 
-async def _vanished(preparer: Preparer, found: Survey) -> dict[tuple[str, ...], str]:
+async def vanished(preparer: Preparer, found: Survey) -> dict[tuple[str, ...], str]:
     """The keys that go, by what was embedded under them: a new key with the same is a rename."""
     if found.withheld:
         return {}  # they stay: what has the same content is a copy

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from enum import Enum
 
 from pipeline.contained import by_container
+from pipeline.digest import as_copy, copy_of
 from pipeline.errors import SettingsError, SourceError
 from pipeline.records import DocumentState, ItemRef, JsonValue, Known, Prepared
 
@@ -66,7 +67,7 @@ def survey(
         stored=len(marks),
         removed=removed,
         held=by_container(versions, {ref.key for ref in owed}),
-        withheld=guard.withholds(len(removed), len(marks)),
+        withheld=guard.keeps(removed, 0, len(marks)),
     )
 
 
@@ -84,11 +85,18 @@ class RemovalGuard:
     """So many of a hundred stored documents may always go."""
     approved: int | None = None
     """What a person has approved of, at most; None where nobody was asked."""
+    keys: frozenset[str] | None = None
+    """Which documents they were asked about; None: about a number alone."""
 
     def withholds(self, removed: int, stored: int) -> bool:
         """Whether so many removals, of so many stored documents, wait for approval."""
         suspicious = removed > self.documents and removed * 100 > self.percent * stored
         return suspicious and (self.approved is None or removed > self.approved)
+
+    def keeps(self, removed: Collection[str], others: int, stored: int) -> bool:
+        """Whether the removal of these keys waits for approval, where `others` go with them."""
+        asked = self.keys is None or self.keys.issuperset(removed)
+        return self.withholds(len(removed) + others, stored) or not asked
 
 
 USUAL_GUARD = RemovalGuard()
@@ -106,20 +114,30 @@ class Change(Enum):
     """Rows written, vectors kept."""
     TOUCHED = "touched"
     """Only its marks moved."""
+    COPY = "copies"
+    """Stored without rows: another document has those of the same text."""
 
 
 def decide(prepared: Prepared, state: DocumentState | None, gone: Mapping[tuple[str, ...], str]) -> Change:
     """What a prepared document needs, from its stored state and the group keys of vanished documents."""
     new = prepared.state
+    if state is None and new.group_keys in gone:
+        return Change.RENAMED
+    if state and (state.group_keys, state.row_key) == (new.group_keys, new.row_key):
+        return Change.TOUCHED
+    if copy_of(new.row_key):
+        return Change.COPY
     if state is None:
-        return Change.RENAMED if new.group_keys in gone else Change.ADDED
-    if state.group_keys != new.group_keys:
-        return Change.CHANGED
-    return Change.TOUCHED if state.row_key == new.row_key else Change.REWRITTEN
+        return Change.ADDED
+    return Change.CHANGED if state.group_keys != new.group_keys else Change.REWRITTEN
 
 
 def reason(change: Change, now: DocumentState, before: DocumentState | None) -> str:
     """Why a document is dealt with, in a few words."""
+    if change is Change.COPY:
+        return f"the same text as {'/'.join(copy_of(now.row_key) or ())}"
+    if before and copy_of(before.row_key) and not copy_of(now.row_key):
+        return "no copy any more"
     if before is None:
         return "the content of a key that is gone" if change is Change.RENAMED else "new"
     if before.content_key == now.content_key and before.recipe != now.recipe:
@@ -144,6 +162,8 @@ def check_recipe(source: str, planned: str, today: str) -> None:
 
 def marks_of(state: DocumentState) -> str:
     """All that is known of a document, as 32 hex digits: by these a plan knows it again."""
+    if of := copy_of(state.row_key):  # of which of them, may change with who comes first
+        state = replace(state, row_key=state.row_key.removesuffix(as_copy("", *of)))
     known = json.dumps(astuple(state), ensure_ascii=True, separators=(",", ":"))
     return hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
 
@@ -175,7 +195,7 @@ class Owing:
 
     def by(self, prepared: Prepared, known: Known) -> dict[str, int]:
         """Tokens by group key, of the document's groups that are neither known nor put down for another."""
-        groups = zip(prepared.state.group_keys, prepared.groups, strict=True)
+        groups = zip(prepared.owed_keys, prepared.groups, strict=True)
         return {key: group.tokens for key, group in groups if key not in known and key not in self.counted}
 
 

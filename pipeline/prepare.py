@@ -43,6 +43,8 @@ class Pipeline:
     """Embedding requests in flight, at most."""
     journal: bool = True
     """Whether what was paid is kept and noted: of no use where embedding costs nothing."""
+    copies_once: bool = False
+    """Whether of the documents that have one text and the same labels only one is stored with rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ class Preparer:
     """Added to each document's own."""
     report: SourceReport
     containers: Containers = field(default_factory=Containers)
+    listed: dict[str, ItemRef] = field(default_factory=dict)
+    """All that the source lists, by key."""
 
     @property
     def recipe(self) -> str:
@@ -80,6 +84,7 @@ class Preparer:
             parts.grouping,
             self.metadata,
             self.connector,
+            copies_once=parts.copies_once,
         )
 
     async def run(self, refs: Sequence[ItemRef], out: ObjectSendStream[Found]) -> None:
@@ -107,28 +112,30 @@ class Preparer:
         async with owed:
             async for ref, state in owed:
                 with self._reported(ref.key):
-                    raw = await self.connector.load(ref)
-                    now = await self._read(raw, state, recipe)
-                    if isinstance(now, Prepared):
-                        now = await self._opened(raw, now, out)
-                    await out.send(Found(state=state, now=now))
+                    with self.report.timed("reading"):
+                        raw = await self.connector.load(ref)
+                    with self._reported(ref.key, raw.url):
+                        now = await self._read(raw, state, recipe)
+                        if isinstance(now, Prepared):
+                            now = await self._opened(raw, now, out)
+                        await out.send(Found(state=state, now=now))
 
     @contextmanager
-    def _reported(self, key: str) -> Iterator[None]:
+    def _reported(self, key: str, url: str | None = None) -> Iterator[None]:
         """Report what is wrong with one document, and go on."""
         try:
             yield
         except DocweaveError as error:
             if error.recovery is not Recovery.SKIP:
                 raise
-            self.report.fail(key, error)
+            self.report.fail(key, error, url)
 
     async def _opened(self, raw: RawDocument, now: Prepared, out: ObjectSendStream[Found]) -> Prepared:
         """The item, once all that it holds was read and sent on; unfinished until all of that is stored."""
         contained = self.containers.apart(await self.pipeline.parser.children(raw))
         if not (contained.documents or contained.refused or raw.ref.key in self.containers.held):
             return now
-        children = [within(child, raw.ref.key) for child in contained.documents]
+        children = [within(child, raw) for child in contained.documents]
         content_keys = {child.ref.key: digest.content_key(child) for child in children}
         self.containers.open(raw.ref, contained, content_keys)
         self.report.owed += len(children) + len(contained.refused)
@@ -137,7 +144,7 @@ class Preparer:
         states = await self.pipeline.store.states(self.connector.source, list(content_keys))
         for child in children:
             state = states.get(child.ref.key)
-            with self._reported(child.ref.key):
+            with self._reported(child.ref.key, child.url):
                 found = await self._read(child, state, now.state.recipe)
                 await out.send(Found(state=state, now=found))
         return replace(now, state=replace(now.state, version=UNFINISHED))
@@ -150,16 +157,20 @@ class Preparer:
         known = state and (state.content_key, state.recipe) == (content_key, recipe)
         if state and known and state.version != UNFINISHED:
             return replace(state, version=raw.ref.version)
-        document = await self.pipeline.parser.parse(raw)
-        if len(document.text) < THREAD_CHARACTERS:
-            return self._prepare(document, content_key, recipe)
-        return await anyio.to_thread.run_sync(self._prepare, document, content_key, recipe)
+        with self.report.timed("parsing"):
+            document = await self.pipeline.parser.parse(raw)
+            access = digest.labels(raw.access or ())
+            if len(document.text) < THREAD_CHARACTERS:
+                return self._prepare(document, access, content_key, recipe)
+            return await anyio.to_thread.run_sync(self._prepare, document, access, content_key, recipe)
 
-    def _prepare(self, document: Document, content_key: str, recipe: str) -> Prepared:
+    def _prepare(
+        self, document: Document, access: tuple[str, ...], content_key: str, recipe: str
+    ) -> Prepared:
         parts = self.pipeline
         chunks = parts.chunker.chunk(document)
         groups = group_chunks(document.title, document.text, chunks, parts.embedder.limits, parts.grouping)
-        # What the settings say counts: an access label must not come from a page's own front matter.
+        # What the settings say counts, whatever a page's own front matter has.
         metadata = {**document.metadata, **self.metadata}
         state = DocumentState(
             source=document.ref.source,
@@ -168,7 +179,9 @@ class Preparer:
             recipe=recipe,
             content_key=content_key,
             group_keys=tuple(digest.group_key(group, parts.embedder) for group in groups),
-            row_key=digest.row_key(document.title, document.url, document.media_type, metadata, groups),
+            row_key=digest.row_key(
+                document.title, document.url, document.media_type, metadata, groups, access
+            ),
         )
         return Prepared(
             state=state,
@@ -177,6 +190,7 @@ class Preparer:
             media_type=document.media_type,
             metadata=metadata,
             groups=groups,
+            access=access,
         )
 
 

@@ -22,11 +22,12 @@ from pipeline.records import (
     Hit,
     ItemRef,
     RawDocument,
+    Span,
     Spending,
     Vector,
     Vectors,
 )
-from pipeline.stored import Moment, Stored
+from pipeline.stored import Moment, Stored, StoredMarks
 
 Lost: TypeAlias = Mapping[str, tuple[int, int]]
 """Of each live source: how many documents a switch would lose, and how many there are."""
@@ -149,11 +150,20 @@ class Reader(Protocol):
     async def space(self) -> EmbeddingSpace | None:
         """The space of the stored vectors; None while nothing has been stored."""
 
+    async def version(self) -> str:
+        """Another one after every write to the chunks or the documents."""
+
     async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks whose vectors are nearest by cosine, best first."""
 
     async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks that hold the words of `text`, best first by BM25."""
+
+    async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
+        """The chunks of these spans that a search with this filter may see: by document, in order.
+
+        Their scores mean nothing.
+        """
 
     async def columns(self) -> Sequence[Column]:
         """The columns of metadata that a filter can put conditions to."""
@@ -161,8 +171,11 @@ class Reader(Protocol):
     async def filled(self) -> Mapping[str, tuple[int, int]]:
         """Of each column: how many documents have a value in it, and how many one that does not fit."""
 
-    async def counts(self) -> Mapping[str, tuple[int, int]]:
-        """Documents and chunks of each source that has any."""
+    async def counts(self, access: Collection[str] | None = None) -> Mapping[str, tuple[int, int]]:
+        """Documents and chunks of each source that has any, that somebody with these labels may see.
+
+        `access` is as in `Filter`.
+        """
 
     async def sources(self) -> list[str]:
         """Every source of which there is a row, be it an orphan."""
@@ -170,14 +183,26 @@ class Reader(Protocol):
     async def keys(self, source: str) -> set[str]:
         """Of every stored document of the source."""
 
-    def stored(self, source: str, keys: Sequence[str] | None = None) -> AsyncIterator[Stored]:
+    def stored(
+        self, source: str, keys: Sequence[str] | None = None, *, access: Collection[str] | None = None
+    ) -> AsyncIterator[Stored]:
         """The source's documents row by row, in the order of their keys, whether or not they add up.
 
-        `keys` names some of them; all of the source's if left out.
+        `keys` names some of them; all of the source's if left out. `access` is as in `Filter`: what somebody
+        with these labels may not see is left out as if it were not there.
         """
 
     async def history(self, source: str, key: str) -> list[Moment]:
         """When a document's marks changed, oldest first, as far as the past is kept."""
+
+    async def copies(self) -> list[StoredMarks]:
+        """The marks of the documents that are stored without rows, as copies of others."""
+
+    async def holding(self, group_keys: Sequence[str]) -> list[StoredMarks]:
+        """The marks of the documents that have rows, and whose first group is one of these."""
+
+    def every(self) -> AsyncIterator[StoredMarks]:
+        """The marks of every stored document, in no order."""
 
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first."""
@@ -191,14 +216,22 @@ class Store(Reader, Protocol):
 
     def lease(
         self, doing: str, *, wait: float = 0, tell: Callable[[str], None] = ...
-    ) -> AbstractAsyncContextManager[None]:
+    ) -> AbstractAsyncContextManager[str]:
         """Be the only run that writes until the block ends. `tell` hears what is waited for.
+
+        Gives what others, in other processes, `join` it by.
 
         Once another has taken the lease over, because nothing was heard of this run, writes raise
         StoreUnavailable.
 
         Raises:
             StoreBusy: another run has it, and has it still after `wait` seconds.
+        """
+
+    def join(self, lease: str) -> AbstractAsyncContextManager[None]:
+        """Write beside others under a lease that somebody else has, until the block ends.
+
+        Each writes other documents; upkeep is left to whoever has the lease.
         """
 
     async def marks(self, source: str) -> dict[str, tuple[str, str]]:

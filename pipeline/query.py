@@ -1,20 +1,30 @@
-"""Question to hits: by vector, by words, or by both."""
+"""Question to hits: by vector, by words, or by both; then reranked, thinned out and cut into pages."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Protocol
 
-from pipeline.errors import SpaceMismatch, StoreRefused
-from pipeline.protocols import Embedder, Reader
-from pipeline.records import EmbeddingSpace, Filter, Hit
+from pipeline import query_rank
+from pipeline.errors import EmbedError, SettingsError, SpaceMismatch, StoreRefused
+from pipeline.protocols import Reader
+from pipeline.query_around import Around, widened
+from pipeline.query_rank import Place, Weights, fuse, place_of
+from pipeline.records import EmbeddingSpace, Filter, Hit, Vector
 
-RRF_K = 60
-"""The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
-CANDIDATES = 4
-"""How many times the wanted hits each side of a hybrid search brings in."""
+__all__ = ["Around", "Asker", "Found", "Mode", "Question", "Reranker", "Weights", "find", "fuse", "search"]
+
+log = logging.getLogger(__name__)
+
+DEPTHS = (50, 400, 4_000)
+"""How many hits each side of a search brings in: the next where the page or what is thinned out wants more.
+What one depth ranks, the next only adds to: a hit has the same place whatever page is asked for."""
+RERANKED = 50
+"""So many of the best hits a reranker is given."""
 
 
 class Mode(StrEnum):
@@ -28,58 +38,227 @@ class Mode(StrEnum):
     """By words."""
 
 
+class Asker(Protocol):
+    """What a question needs of an embedder."""
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """Of the vector."""
+
+    async def embed_query(self, text: str) -> Vector:
+        """As `Embedder.embed_query`."""
+
+
+class Reranker(Protocol):
+    """Reads question and passage together, which says more of them than their vectors."""
+
+    async def scores(self, question: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers, as 0 … 1.
+
+        Raises:
+            EmbedError: by its `recovery`, what the caller does next.
+        """
+
+    async def aclose(self) -> None:
+        """Give back what it holds open."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked, and of which chunks."""
+    """What is asked, of which chunks, and what is made of the hits."""
 
     text: str
     mode: Mode = Mode.HYBRID
     limit: int = 10
+    offset: int = 0
+    """So many of the best hits are passed over: those of the pages before."""
     where: Filter = field(default_factory=Filter)
+    weights: Weights = field(default_factory=Weights)
+    min_score: float | None = None
+    """Only hits of at least this relevance, which is on one scale for all questions: the reranker's score, or
+    else the similarity of the vectors (0 … 1)."""
+    per_document: int | None = None
+    """At most so many hits of one document."""
+    deduplicate: bool = False
+    """Of several chunks with the same text, the best alone."""
+    diversity: float = 0.0
+    """0 … 1: how much a hit is held back for being like a better one (maximal marginal relevance)."""
+    around: Around = field(default_factory=Around)
+    """What is given beside each hit."""
+    rerank: bool = True
+    """Whether a reranker is asked, if there is one."""
 
 
-async def search(reader: Reader, embedder: Embedder | None, question: Question) -> list[Hit]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A page of hits."""
+
+    hits: list[Hit]
+    """Best first."""
+    more: bool
+    """Whether there are hits after these."""
+    around: Mapping[Place, tuple[Hit, ...]]
+    """Of each hit, the chunks of its document that it is widened to, in order, itself among them."""
+    reranked: bool = False
+
+
+async def search(reader: Reader, embedder: Asker | None, question: Question) -> list[Hit]:
     """The chunks that answer best, best first.
+
+    Raises:
+        DocweaveError: as `find`.
+    """
+    return (await find(reader, embedder, question)).hits
+
+
+async def find(
+    reader: Reader, embedder: Asker | None, question: Question, reranker: Reranker | None = None
+) -> Found:
+    """The page of hits that is asked for, best first. All is asked of one snapshot.
 
     `embedder` may be None for a search by words alone.
 
     Raises:
+        SettingsError: what is asked for cannot be had in this mode.
         SpaceMismatch: the embedder's vectors cannot be compared with the stored ones.
         StoreRefused: there is nothing to search yet.
         EmbedError: the question could not be embedded.
     """
-    text, limit, where = question.text, question.limit, question.where
     reader = await reader.snapshot()
     stored = await reader.space()
     if stored is None:
         raise StoreRefused("there is nothing to search yet: run `docweave ingest` first")
+    reranker = reranker if question.rerank else None
+    if question.mode is Mode.TEXT and question.min_score is not None and reranker is None:
+        raise SettingsError("a search by words has no scale for min_score: use the mode hybrid or vector")
+    vector = await _vector(embedder, question, stored)
+    asked = _Asked(reader, question, stored, vector, reranker)
+    end = question.offset + question.limit
+    ranked = await asked.ranked(end + 1)
+    hits = asked.told(ranked[question.offset : end])
+    return Found(
+        hits=hits,
+        more=len(ranked) > end,
+        around=await widened(reader, hits, question.around, access=question.where.access),
+        reranked=any(hit.rerank_score is not None for hit in ranked),
+    )
+
+
+async def _vector(embedder: Asker | None, question: Question, stored: EmbeddingSpace) -> Vector | None:
     if question.mode is Mode.TEXT:
-        return _by_words(await reader.matching(text, limit=limit, where=where))
+        return None
     if embedder is None:
         raise ValueError(f"a {question.mode.value} search needs an embedder")
     _check_space(stored, embedder.space)
-    vector = await embedder.embed_query(text)
-    if question.mode is Mode.VECTOR:
-        return _by_vector(await reader.nearest(vector, limit=limit, where=where))
-    near, worded = await asyncio.gather(
-        reader.nearest(vector, limit=limit * CANDIDATES, where=where),
-        reader.matching(text, limit=limit * CANDIDATES, where=where),
-    )
-    return fuse(near, worded)[:limit]
+    return await embedder.embed_query(question.text)
 
 
-def fuse(near: Sequence[Hit], worded: Sequence[Hit]) -> list[Hit]:
-    """Reciprocal rank fusion: each list gives a chunk 1 / (60 + its rank). Pure."""
-    fused: dict[tuple[str, str, int], Hit] = {}
-    for hit in [*_by_vector(near), *_by_words(worded)]:
-        place = (hit.source, hit.key, hit.ordinal)
-        rank = hit.vector_rank or hit.text_rank or 0
-        gain = 1 / (RRF_K + rank)
-        if other := fused.get(place):
-            fused[place] = replace(other, score=other.score + gain, text_rank=hit.text_rank)
-        else:
-            fused[place] = replace(hit, score=gain)
-    return sorted(fused.values(), key=lambda hit: (-hit.score, hit.source, hit.key, hit.ordinal))
+class _Asked:
+    """One question, put as deeply as its page wants it."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        question: Question,
+        space: EmbeddingSpace,
+        vector: Vector | None,
+        reranker: Reranker | None,
+    ) -> None:
+        self._reader = reader
+        self._question = question
+        self._space = space
+        self._vector = vector
+        self._reranker = reranker
+
+    async def ranked(self, wanted: int) -> list[Hit]:
+        """At least so many of the best hits, if there are."""
+        found: list[Hit] = []
+        scores: dict[Place, float] | None = None
+        for number, depth in enumerate(DEPTHS):
+            if depth < wanted and depth != DEPTHS[-1]:
+                continue
+            near, worded = await self._candidates(depth)
+            order = self._order(near, worded, DEPTHS[: number + 1])
+            if scores is None:
+                scores = await self._rerank(order[:RERANKED])
+            found = self._thinned(order, scores)
+            if len(found) >= wanted or max(len(near), len(worded)) < depth:
+                break
+        return found
+
+    def told(self, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits of a page, with their similarity."""
+        if self._vector is None:
+            return list(hits)
+        near = query_rank.similarities(hits, self._vector, self._space)
+        return [replace(hit, similarity=one) for hit, one in zip(hits, near, strict=True)]
+
+    def _relevance(self, order: Sequence[Hit], scores: Mapping[Place, float]) -> Sequence[float | None]:
+        """By the reranker, or by the vectors."""
+        if scores or self._vector is None:
+            return [hit.rerank_score for hit in order]
+        return query_rank.similarities(order, self._vector, self._space)
+
+    async def _candidates(self, depth: int) -> tuple[list[Hit], list[Hit]]:
+        """By vector, and by words."""
+        question = self._question
+
+        async def near() -> list[Hit]:
+            if self._vector is None:
+                return []
+            return await self._reader.nearest(self._vector, limit=depth, where=question.where)
+
+        async def worded() -> list[Hit]:
+            if question.mode is Mode.VECTOR:
+                return []
+            return await self._reader.matching(question.text, limit=depth, where=question.where)
+
+        by_vector, by_words = await asyncio.gather(near(), worded())
+        return by_vector, by_words
+
+    def _order(self, near: Sequence[Hit], worded: Sequence[Hit], depths: Sequence[int]) -> list[Hit]:
+        """All of these by rank; what a lesser depth has seen comes first, as that has ranked it."""
+        order: dict[Place, Hit] = {}
+        for depth in depths:
+            match self._question.mode:
+                case Mode.VECTOR:
+                    ranked = query_rank.by_vector(near[:depth])
+                case Mode.TEXT:
+                    ranked = query_rank.by_words(worded[:depth])
+                case Mode.HYBRID:
+                    ranked = fuse(near[:depth], worded[:depth], self._question.weights)
+            for hit in ranked:
+                order.setdefault(place_of(hit), hit)
+        return list(order.values())
+
+    async def _rerank(self, hits: Sequence[Hit]) -> dict[Place, float]:
+        """What the reranker gives the best. Where it does not answer, nothing: the hits stay as they are."""
+        if self._reranker is None or not hits:
+            return {}
+        texts = ["\n\n".join([*dict.fromkeys([hit.title, *hit.heading_path]), hit.text]) for hit in hits]
+        try:
+            scores = await self._reranker.scores(self._question.text, texts)
+        except EmbedError as error:
+            if self._question.min_score is not None and self._vector is None:
+                raise  # there is no other scale
+            log.warning("hits are not reranked: %s", error)
+            return {}
+        return {place_of(hit): score for hit, score in zip(hits, scores, strict=True)}
+
+    def _thinned(self, order: list[Hit], scores: Mapping[Place, float]) -> list[Hit]:
+        question = self._question
+        if scores:
+            order = query_rank.reranked(order, scores)
+        if question.min_score is not None:
+            order = query_rank.at_least(order, question.min_score, self._relevance(order, scores))
+        if question.deduplicate:
+            order = query_rank.each_text_once(order)
+        if question.diversity:
+            first = min(len(order), DEPTHS[0])
+            order = [*query_rank.diverse(order[:first], question.diversity, self._space), *order[first:]]
+        if question.per_document is not None:
+            order = query_rank.of_each_document(order, question.per_document)
+        return order
 
 
 def _check_space(stored: EmbeddingSpace, asking: EmbeddingSpace) -> None:
@@ -89,11 +268,3 @@ def _check_space(stored: EmbeddingSpace, asking: EmbeddingSpace) -> None:
             "these cannot be compared. Ask with the stored model, or build the tables anew with "
             "`docweave ingest --rebuild`"
         )
-
-
-def _by_vector(hits: Sequence[Hit]) -> list[Hit]:
-    return [replace(hit, vector_rank=rank) for rank, hit in enumerate(hits, start=1)]
-
-
-def _by_words(hits: Sequence[Hit]) -> list[Hit]:
-    return [replace(hit, text_rank=rank) for rank, hit in enumerate(hits, start=1)]

@@ -5,6 +5,7 @@ A stage takes one type and gives the next; no record carries a field for a later
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -14,8 +15,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.clauses import Clause
+
 SEPARATOR_TOKENS = 1
 """What a contextual service adds to each chunk of a group."""
+
+LABEL_LENGTH = 200
+"""The most characters that an access label may have."""
 
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 Metadata: TypeAlias = Mapping[str, JsonValue]
@@ -43,6 +49,15 @@ Vector: TypeAlias = NDArray[np.number]
 """One vector: shape (`EmbeddingSpace.width`,)."""
 
 
+def is_label(text: str) -> bool:
+    """Whether this can be an access label: some letters, of any script, that can be shown and stored."""
+    return bool(text.strip()) and len(text) <= LABEL_LENGTH and not any(map(_is_no_letter, text))
+
+
+def _is_no_letter(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Cs")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemRef:
     """What a source lists: enough to decide whether the item must be read, and no more."""
@@ -65,6 +80,11 @@ class RawDocument:
     title: str | None = None
     url: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    access: tuple[str, ...] | None = None
+    """Labels, of which whoever asks must have at least one; none: everybody may see it. None where the source
+    does not say."""
+    anchor: str | None = None
+    """What shows lines of it, put behind `url`: "#L{line}-L{last_line}"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +135,11 @@ class Document:
     pages: tuple[Page, ...] = ()
     url: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    first_line: int | None = None
+    """The line of the item's content that `text` begins with, counted from 1: from there on, both have the
+    same lines. None where the text is made of the content, as that of a PDF is."""
+    anchor: str | None = None
+    """As that of its `RawDocument`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +154,12 @@ class Chunk:
     tokens: int
     heading_path: tuple[str, ...] = ()
     page: int | None = None
+    line: int | None = None
+    """The line of the item's content on which it begins, counted from 1; None as `Document.first_line`."""
+    last_line: int | None = None
+    """The line on which it ends."""
+    anchor: str | None = None
+    """What shows these lines, put behind the document's `url`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -254,7 +285,14 @@ class Prepared:
     media_type: str
     metadata: Metadata
     groups: tuple[EmbedGroup, ...]
-    """One for each of `state.group_keys`; empty for a document without text."""
+    """One for each of `state.group_keys`; empty for a document without text, and for a copy of another."""
+    access: tuple[str, ...] = ()
+    """Its labels, in order, none twice; without any, everybody may see it."""
+
+    @property
+    def owed_keys(self) -> tuple[str, ...]:
+        """Of the groups whose vectors it needs: none, for a copy of another document."""
+        return self.state.group_keys if self.groups else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +403,21 @@ class Filter:
     """Top-level metadata values, by equality as JSON has it: whether or not there is a column for them."""
     conditions: tuple[Condition, ...] = ()
     """On columns that the tables have."""
+    access: tuple[str, ...] | None = None
+    """Who asks: only what has one of these labels, or none at all. None: everything, whatever its labels."""
+    clause: Clause | None = None
+    """What else must hold: see `pipeline.where`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Neighbouring chunks of a document: from one ordinal to another, both among them."""
+
+    source: str
+    key: str
+    first: int = 0
+    last: int | None = None
+    """None: to the document's end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,8 +437,23 @@ class Hit:
     start: int
     end: int
     url: str | None
+    """Where a person can look at it: at the passage itself, where the source has an address for its lines."""
     metadata: Metadata
     vector_rank: int | None = None
     """Place among the vector results, counted from 1."""
     text_rank: int | None = None
     """Place among the full-text results, counted from 1."""
+    media_type: str = ""
+    tokens: int = 0
+    """Of its text, as the embedding model counts them."""
+    line: int | None = None
+    """The line of the item's content on which it begins, counted from 1; None as `Document.first_line`."""
+    last_line: int | None = None
+    """The line on which it ends."""
+    similarity: float | None = None
+    """The cosine of the question's vector and its own (of bits: as `score`), where the question has one: on
+    one scale for every question, unlike the score."""
+    rerank_score: float | None = None
+    """What a reranker gave it."""
+    vector: Vector | None = field(default=None, repr=False, compare=False)
+    """As it is stored, where it was searched for."""

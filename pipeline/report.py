@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from pipeline.errors import EmbedError
 from pipeline.records import EmbedReply, JsonValue
+
+Stage: TypeAlias = Literal["listing", "reading", "parsing", "embedding", "writing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +22,8 @@ class Failure:
     error: str
     """The error's class."""
     reason: str
+    url: str | None = None
+    """Where people find it, if that is known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,9 +47,13 @@ class SourceReport:
     """New keys whose vectors were there already, and whose old key is gone."""
     rewritten: int = 0
     """Rows written with the vectors kept."""
+    copies: int = 0
+    """Stored without rows: another document has those of the same text, for the same people."""
     removed: int = 0
     withheld: int = 0
     """No longer listed, and so many that their removal waits for approval: they are still served."""
+    withheld_keys: list[str] = field(default_factory=list)
+    """Theirs."""
     moved: dict[str, str] = field(default_factory=dict)
     """Documents that are no longer as the plan has them, and were not touched: how, by key."""
     failures: list[Failure] = field(default_factory=list)
@@ -65,17 +75,21 @@ class SourceReport:
     skipped: str | None = None
     """Why nothing was done: another run is at it."""
     seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    """Seconds during which each stage had something to do. They go on side by side."""
+    _going: dict[str, tuple[int, float]] = field(default_factory=dict, repr=False, compare=False)
+    """How many are in a stage now, and since when there has been one."""
 
     @property
     def done(self) -> int:
         """How many of the owed documents have been dealt with."""
-        written = self.added + self.changed + self.renamed + self.rewritten
+        written = self.added + self.changed + self.renamed + self.rewritten + self.copies
         return self.touched + written + self.left + len(self.failures) + len(self.moved)
 
     @property
     def written(self) -> int:
         """How many documents' rows this run wrote or removed."""
-        return self.added + self.changed + self.renamed + self.rewritten + self.removed
+        return self.added + self.changed + self.renamed + self.rewritten + self.copies + self.removed
 
     def wasted(self, error: EmbedError) -> None:
         """Count what was charged for replies that could not be used, though no other came."""
@@ -91,10 +105,28 @@ class SourceReport:
         """Count one document, by what happened to it: the name of one of the fields above."""
         setattr(self, change, getattr(self, change) + 1)
 
-    def fail(self, key: str, error: Exception) -> None:
+    def withhold(self, keys: Sequence[str]) -> None:
+        """Report documents that are no longer listed, and stay until somebody says that they may go."""
+        self.withheld += len(keys)
+        self.withheld_keys.extend(keys)
+
+    @contextmanager
+    def timed(self, stage: Stage) -> Iterator[None]:
+        """Count the seconds as the stage's; those that several spend in it at the same time, once."""
+        count, since = self._going.get(stage, (0, 0.0))
+        self._going[stage] = (count + 1, since if count else time.monotonic())
+        try:
+            yield
+        finally:
+            count, since = self._going[stage]
+            self._going[stage] = (count - 1, since)
+            if count == 1:
+                self.stages[stage] = self.stages.get(stage, 0.0) + time.monotonic() - since
+
+    def fail(self, key: str, error: Exception, url: str | None = None) -> None:
         """Report a document that could not be brought up to date."""
         key = key.encode("utf-8", "backslashreplace").decode()  # so that it can be shown, whatever it is
-        self.failures.append(Failure(key=key, error=type(error).__name__, reason=str(error)))
+        self.failures.append(Failure(key=key, error=type(error).__name__, reason=str(error), url=url))
 
     def paid(self, counted: int, reply: EmbedReply) -> None:
         """Count a request that was answered. `counted` is its tokens as we count them."""
@@ -111,15 +143,21 @@ class SourceReport:
         """
         done = earlier.done - len(earlier.failures) - earlier.left - len(earlier.moved)
         sums = {name: getattr(self, name) + getattr(earlier, name) for name in _ADDED_UP}
-        return replace(self, **sums, unchanged=max(0, self.unchanged - done), owed=self.owed + done)
+        names = dict.fromkeys((*earlier.stages, *self.stages))
+        stages = {name: earlier.stages.get(name, 0.0) + self.stages.get(name, 0.0) for name in names}
+        whole = replace(self, **sums, unchanged=max(0, self.unchanged - done), owed=self.owed + done)
+        whole.stages = stages
+        return whole
 
     def as_json(self) -> dict[str, JsonValue]:
         """All of it, for a program to read."""
-        return asdict(self)
+        value = asdict(self)
+        del value["_going"]
+        return value
 
 
 _ADDED_UP = (
-    *("touched", "added", "changed", "renamed", "rewritten", "removed", "chunks"),
+    *("touched", "added", "changed", "renamed", "rewritten", "copies", "removed", "chunks"),
     *("tokens", "counted", "cost_usd", "requests", "retries", "seconds"),
 )
 

@@ -12,6 +12,11 @@ ABSENT = -1
 """Stands for a number that is NULL in a row, and empty text for a text: neither can be right."""
 
 
+def address(url: str | None, anchor: str | None) -> str | None:
+    """Where a person can look at a passage: at its lines, if there is an address for these."""
+    return url + anchor if url and anchor else url
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
     """What each row of a document repeats of it."""
@@ -20,6 +25,7 @@ class About:
     url: str | None
     media_type: str
     metadata: Metadata
+    access: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

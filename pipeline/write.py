@@ -52,10 +52,12 @@ class Writer:
             async with self._turn:
                 paid, whole = self._paid, self._whole
                 self._paid, self._whole = {}, []
-                if paid and self.journal:
-                    await self.store.journal(paid)
+                with self.report.timed("writing"):
+                    if paid and self.journal:
+                        await self.store.journal(paid)
+                    if whole:
+                        await self.store.replace(whole)
                 if whole:
-                    await self.store.replace(whole)
                     self._tally(whole)
         await self._keep_up()
 
@@ -70,7 +72,8 @@ class Writer:
         async with self._turn:
             if self._tended < due:
                 self._tended = self.report.chunks
-                await self.store.upkeep()
+                with self.report.timed("writing"):
+                    await self.store.upkeep()
 
     def _tally(self, documents: Sequence[Embedded]) -> None:
         for document in documents:
@@ -86,7 +89,8 @@ class Writer:
         moved = [touch.now for touch in touched if touch.now != touch.state]
         if moved:
             async with self._turn:
-                await self.store.touch(moved)
+                with self.report.timed("writing"):
+                    await self.store.touch(moved)
         for _ in touched:
             self.report.count(Change.TOUCHED.value)
         self.observe(self.report)
@@ -94,6 +98,7 @@ class Writer:
     async def remove(self, keys: Sequence[str]) -> None:
         """Remove these documents' rows."""
         if keys:
-            await self.store.remove(self.report.source, keys)
+            with self.report.timed("writing"):
+                await self.store.remove(self.report.source, keys)
         # A document that went on under a new key was counted as renamed.
         self.report.removed += max(0, len(keys) - self.report.renamed)

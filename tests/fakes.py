@@ -95,6 +95,7 @@ class MemorySource:
     versions: dict[str, str] = field(default_factory=dict)
     """Joins what the text and the metadata give: another one is a touch."""
     metadata: dict[str, Metadata] = field(default_factory=dict)
+    access: dict[str, tuple[str, ...]] = field(default_factory=dict)
     media_type: str = "text/markdown"
     fail_listing_after: int | None = None
     error: Exception | None = None
@@ -107,7 +108,7 @@ class MemorySource:
             yield self.ref(key)
 
     def ref(self, key: str) -> ItemRef:
-        about = repr((self.items[key], self.metadata.get(key), self.versions.get(key)))
+        about = repr((self.items[key], self.metadata.get(key), self.access.get(key), self.versions.get(key)))
         return ItemRef(source=self.source, key=key, version=hashlib.sha256(about.encode()).hexdigest())
 
     async def load(self, ref: ItemRef) -> RawDocument:
@@ -119,6 +120,7 @@ class MemorySource:
             content=self.items[ref.key].encode("utf-8", "surrogatepass"),
             media_type=self.media_type,
             metadata=self.metadata.get(ref.key, {}),
+            access=self.access.get(ref.key),
         )
 
 

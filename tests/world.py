@@ -34,6 +34,7 @@ class World:
     metadata: dict[str, Any] = field(default_factory=dict)
     grouping: Grouping = field(default_factory=Grouping)
     budgets: Sequence[Budget] = ()
+    copies_once: bool = False
     sent: Counter[str] = field(default_factory=Counter)
     """How often each group was embedded, over all runs."""
 
@@ -45,6 +46,7 @@ class World:
             embedder=self.embedder,
             store=self.store,
             grouping=self.grouping,
+            copies_once=self.copies_once,
         )
 
     async def ingest(self) -> SourceReport:
@@ -95,6 +97,7 @@ async def content(store: Store, source: str, embedder: OracleEmbedder) -> dict[s
     return {
         "marks": marks,
         "states": states,
+        "access": {one.key: one.marks[0].about.access async for one in store.stored(source)},
         "rows": sorted((replace(hit, score=0) for hit in hits), key=lambda hit: (hit.key, hit.ordinal)),
         "vectors": {key: array.tolist() for key, array in vectors.items()},
     }

@@ -30,6 +30,8 @@ _EXPORTS = {
 """Google's own documents: how their paths end, and as what they are read. Others of its own are not."""
 _FIELDS = "id,name,mimeType,modifiedTime,md5Checksum,size,trashed,webViewLink,driveId,owners(emailAddress)"
 _PERMISSIONS = "permissions(id,type,emailAddress,domain,deleted)"
+UNDISCLOSED = "undisclosed"
+"""The label of a file of which it is not known who may read it."""
 _PICTURE = re.compile(r"^\[image\d+\]:\s*<data:[^>]*>\s*$", re.MULTILINE)
 _SHOWN_PICTURE = re.compile(r"!\[([^\]]*)\]\[image\d+\]")
 
@@ -85,14 +87,15 @@ class GoogleDriveConnector:
             content, kind = await self._content(found)
             held = self._folders.get(ref.key) if ref.key in self._folders else b""
             path = held.decode("utf-8", "surrogatepass")
-            about = await self._about(found, path)
+            access = await self._access(found)
         return RawDocument(
             ref=self._ref(found, path),
             content=content,
             media_type=kind,
             title=found["name"],
             url=found.get("webViewLink"),
-            metadata=about,
+            metadata=_about(found, path),
+            access=access,
         )
 
     async def _root(self, folder: str) -> Mapping[str, Any]:
@@ -178,13 +181,14 @@ class GoogleDriveConnector:
             return (await api.get("files", key, "export", mimeType="text/plain")).content, "text/plain"
         return (_without_pictures(content), kind) if kind == "text/markdown" else (content, kind)
 
-    async def _about(self, found: Mapping[str, Any], folder: str) -> dict[str, JsonValue]:
-        about: dict[str, JsonValue] = {"folder": folder, "modified": str(found["modifiedTime"])}
-        if owners := _owners(found):
-            about["owners"] = [*owners]
-        if self.settings.access and (permissions := await self._permissions(found)) is not None:
-            about["access"] = [*_labels(permissions)]
-        return about
+    async def _access(self, found: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """The labels of a file; where Google does not tell, those of the settings, or one that nobody has."""
+        if not self.settings.permissions:
+            return None
+        permissions = await self._permissions(found)
+        if permissions is None:
+            return None if self.settings.access else (UNDISCLOSED,)
+        return _labels(permissions)
 
     async def _permissions(self, found: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
         """Who may read a file; None where Google does not tell this account."""
@@ -202,16 +206,16 @@ class GoogleDriveConnector:
 
     def _ref(self, found: Mapping[str, Any], folder: str) -> ItemRef:
         beside: list[JsonValue] = [found["name"], found["mimeType"], folder, *_owners(found)]
-        if self.settings.access:
+        if self.settings.permissions:
             ids = found.get("permissionIds") or [one["id"] for one in found.get("permissions") or ()]
-            beside.append(sorted(ids))
+            beside.append(["access", *sorted(ids)])
         digest = hashlib.blake2b(json.dumps(beside, ensure_ascii=True).encode(), digest_size=8).hexdigest()
         version = f"{found['modifiedTime']} {found.get('md5Checksum') or '-'} {digest}"
         size = int(found["size"]) if found.get("size") and found["mimeType"] not in _EXPORTS else None
         return ItemRef(source=self.source, key=found["id"], version=version, size=size)
 
     def _asked_fields(self) -> str:
-        return f"{_FIELDS},permissionIds,{_PERMISSIONS}" if self.settings.access else _FIELDS
+        return f"{_FIELDS},permissionIds,{_PERMISSIONS}" if self.settings.permissions else _FIELDS
 
     def _api(self) -> Api:
         if not self._apis:
@@ -235,13 +239,20 @@ def _owners(found: Mapping[str, Any]) -> list[str]:
     return sorted(str(one["emailAddress"]) for one in found.get("owners") or () if one.get("emailAddress"))
 
 
-def _labels(permissions: Iterable[Mapping[str, Any]]) -> list[str]:
-    """E-mail addresses of users and groups, domains, and `anyone`."""
+def _about(found: Mapping[str, Any], folder: str) -> dict[str, JsonValue]:
+    about: dict[str, JsonValue] = {"folder": folder, "modified": str(found["modifiedTime"])}
+    if owners := _owners(found):
+        about["owners"] = [*owners]
+    return about
+
+
+def _labels(permissions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """E-mail addresses of users and groups, domains, and `anyone` who has the link."""
     held = (one for one in permissions if not one.get("deleted"))
     named = (
         "anyone" if one["type"] == "anyone" else one.get("emailAddress") or one.get("domain") for one in held
     )
-    return sorted({str(name).lower() for name in named if name})
+    return tuple(sorted({str(name).lower() for name in named if name})) or (UNDISCLOSED,)
 
 
 def _without_pictures(content: bytes) -> bytes:

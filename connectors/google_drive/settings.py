@@ -55,10 +55,10 @@ class GoogleDriveSettings(SharedSettings):
     exclude: list[Glob] = Field(
         default=[], description="Files to leave out. A glob that matches a folder leaves out all of it."
     )
-    access: bool = Field(
+    permissions: bool = Field(
         default=False,
-        description="Whether who may read a file is put into its metadata `access`: e-mail addresses, "
-        "domains, anyone. One more request for each file of a shared drive that is read.",
+        description="Whether those who may read a file become its access labels: e-mail addresses of users "
+        "and groups, domains, and anyone. One more request for each file of a shared drive that is read.",
     )
     max_bytes: ByteSize = Field(
         default=ByteSize(50_000_000),

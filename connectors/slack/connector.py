@@ -35,6 +35,12 @@ class Channel:
     id: str
     name: str
     private: bool
+    source: str
+
+    @property
+    def access(self) -> tuple[str, ...] | None:
+        """Who may see what was said there; a public channel does not say."""
+        return (f"{self.source}:#{self.name}",) if self.private else None
 
 
 @dataclass(slots=True)
@@ -109,19 +115,21 @@ class SlackConnector:
         """
         if not self.settings.channels:
             return [
-                _channel(one) async for one in self._all("public", archived=False) if one.get("is_member")
+                self._channel(one)
+                async for one in self._all("public", archived=False)
+                if one.get("is_member")
             ]
         names = dict.fromkeys(self.settings.channels)
         found: dict[str, Channel] = {}
         for name in filter(_ID.fullmatch, names):
             one = await self._api().call("conversations.info", f"channel {name}", channel=name)
-            found[name] = _channel(one["channel"])
+            found[name] = self._channel(one["channel"])
         for kind in ("public", "private"):
             if wanted := names.keys() - found.keys():
                 try:
                     async for one in self._all(kind, archived=True):
                         if one["name"] in wanted:
-                            found[one["name"]] = _channel(one)
+                            found[one["name"]] = self._channel(one)
                 except SourceRefused as error:
                     if word_of(error) != "missing_scope" or kind == "public":
                         raise
@@ -136,6 +144,10 @@ class SlackConnector:
         return self._api().pages(
             "conversations.list", "channels", "channels", types=types, exclude_archived=without
         )
+
+    def _channel(self, found: Mapping[str, Any]) -> Channel:
+        private = bool(found.get("is_private"))
+        return Channel(id=str(found["id"]), name=str(found["name"]), private=private, source=self.source)
 
     def _unknown(self, names: Iterable[str], why: str) -> SourceRefused:
         return SourceRefused(f"sources.{self.source}.channels: no channel {', '.join(sorted(names))}{why}")
@@ -218,6 +230,7 @@ class SlackConnector:
             media_type="text/markdown",
             title=f"#{channel.name}: {about}",
             url=f"{here.url}archives/{channel.id}/p{first.replace('.', '')}" if here.url else None,
+            access=channel.access,
             metadata={
                 "channel": channel.name,
                 "private": channel.private,
@@ -240,10 +253,6 @@ class SlackConnector:
         return self._apis[0]
 
 
-def _channel(found: Mapping[str, Any]) -> Channel:
-    return Channel(id=str(found["id"]), name=str(found["name"]), private=bool(found.get("is_private")))
-
-
 def _called(user: Mapping[str, Any]) -> str:
     profile = user.get("profile") or {}
     names = (profile.get("display_name"), profile.get("real_name"), user.get("real_name"), user.get("name"))
@@ -258,5 +267,6 @@ def _mark(parent: Mapping[str, Any]) -> str:
 
 def _digest(channel: Channel, said: object) -> str:
     """Of what a document is made of, but for the names of people."""
-    whole = json.dumps([channel.name, channel.private, said], ensure_ascii=True)
+    seen_by = channel.access or False
+    whole = json.dumps([channel.name, seen_by, said], ensure_ascii=True)
     return hashlib.blake2b(whole.encode(), digest_size=12).hexdigest()

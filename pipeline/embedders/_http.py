@@ -24,6 +24,7 @@ from pipeline.embedders._account import Account, address, headers
 from pipeline.embedders._pace import Pace, Trouble, Turn
 from pipeline.embedders._refusals import Refusals, error_code
 from pipeline.errors import ServiceUnavailable
+from pipeline.in_flight import sending
 from pipeline.records import JsonValue
 
 __all__ = ["Account", "JsonService", "Patience"]
@@ -211,8 +212,9 @@ class JsonService:
                 call.began = self._patience.clock()
                 call.deadline = min(call.deadline, call.began + self._patience.total_seconds)
             turn.until = call.deadline
-            response = await self._send(call, turn)
-            return read(self._usable(call, response, turn))
+            with sending():
+                response = await self._send(call, turn)
+                return read(self._usable(call, response, turn))
 
     def _turn(self, call: _Call) -> AbstractAsyncContextManager[Turn]:
         """It is for one attempt: a call that waits before it asks again holds no slot."""

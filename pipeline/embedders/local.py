@@ -23,7 +23,7 @@ import safetensors
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from pipeline.embedders import _lexical
+from pipeline.embedders import _lexical, _texts
 from pipeline.embedders.models import LOCAL_MODEL, limits
 from pipeline.errors import ServiceRefused
 from pipeline.records import EmbeddingSpace, EmbedGroup, EmbedReply, EmbedRequest, Vector, Vectors
@@ -31,9 +31,6 @@ from pipeline.records import EmbeddingSpace, EmbedGroup, EmbedReply, EmbedReques
 SPACE = EmbeddingSpace(
     provider=LOCAL_MODEL.provider, model=LOCAL_MODEL.name, dimensions=LOCAL_MODEL.most_dimensions
 )
-
-LIMITS = limits(contextual=True)
-"""The services', so that what is tried here is cut and packed as it will be there."""
 
 # Chosen on half the questions of three retrieval sets; the other half, and four more sets, bear them out.
 # Heavier headings answer questions that name them better still, and questions that quote a passage worse.
@@ -54,6 +51,7 @@ Floats = NDArray[np.float32]
 class LocalEmbedder:
     """Embeds groups in this process. Satisfies `pipeline.protocols.Embedder`.
 
+    Its limits are the services', so that what is tried here is cut and packed as it will be there.
     Construction reads the weights: ~0.15 s and 40 MB. A group's codes are the same in every request, process
     and run: each sum is taken in an order that the group alone decides, and by no matrix product.
 
@@ -62,11 +60,13 @@ class LocalEmbedder:
     """
 
     space = SPACE
-    limits = LIMITS
     usd_per_million_tokens = 0.0
     recipe = ""
 
-    def __init__(self) -> None:
+    def __init__(self, *, contextual: bool = True) -> None:
+        """Without context, each chunk is embedded by its own text alone: to compare with."""
+        self.limits = limits(contextual=contextual)
+        self._contextual = contextual
         self._table, self._tokenizer = _weights()
         self._bare = self._tokenizer.token_to_id("▁")
 
@@ -74,8 +74,11 @@ class LocalEmbedder:
         """The title; then of each chunk how deep it stands, the headings above it and its text.
 
         Of the chunks before and after, the texts: they count towards the group's mean. No lead: the title is
-        read anyway.
+        read anyway. Without context, the chunk's text, with its lead.
         """
+        if not self._contextual:
+            yield from ("alone", *_texts.alone(group))
+            return
         yield group.title
         for chunk in group.before:
             yield chunk.text
@@ -101,6 +104,8 @@ class LocalEmbedder:
 
     def floats(self, groups: Sequence[EmbedGroup]) -> list[Floats]:
         """Each group's vectors before they are rounded to codes: shape (chunks, 1024), length 1 or 0."""
+        if not self._contextual:
+            return [self._alone(_texts.alone(group)) for group in groups]
         texts: dict[str, int] = {}  # to its row: headings, and what else repeats, are looked at once
         seen_rows = [[texts.setdefault(chunk.text, len(texts)) for chunk in group.seen] for group in groups]
         heading_rows = [

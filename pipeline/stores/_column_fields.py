@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.records import Column, ColumnType
 from pipeline.stores._columns import DATE
 from pipeline.stores._predicates import json_path, literal
+from pipeline.stores._schema import ACCESS, LATER, kind_of
 
 if TYPE_CHECKING:
     from lancedb import AsyncTable
@@ -50,6 +51,34 @@ def pinned_columns(schema: pa.Schema) -> tuple[Column, ...]:
         for name, pin in known
         if pin["type"] in TYPES
     )
+
+
+def has_access(schema: pa.Schema) -> bool:
+    """Whether the table has access labels."""
+    return _has(ACCESS, schema)
+
+
+def known(columns: Iterable[str], schema: pa.Schema) -> list[str]:
+    """These columns, without those that came later where the table has not got them yet."""
+    return [name for name in columns if name not in LATER["chunks"] or _has(name, schema)]
+
+
+def lacking(name: str, schema: pa.Schema) -> list[pa.Field]:
+    """The columns that a table of an earlier form is to get."""
+    return [pa.field(*later) for later in LATER[kind_of(name)].items() if not _has(later[0], schema)]
+
+
+async def grow_later(table: AsyncTable, fields: Sequence[pa.Field]) -> None:
+    """Add these columns, NULL in each row: no data is written. Metadata under their names gives way."""
+    schema = await table.schema()
+    if there := [field.name for field in fields if field.name in schema.names]:
+        await table.drop_columns(there)
+    await table.add_columns(pa.schema(fields))
+
+
+def _has(name: str, schema: pa.Schema) -> bool:
+    """Whether it is a column of ours. A table of form 1 or 2 may hold metadata under the name of a later."""
+    return name in schema.names and PIN.encode() not in (schema.field(name).metadata or {})
 
 
 def owed(schema: pa.Schema, columns: Iterable[Column]) -> list[Column]:

@@ -29,7 +29,8 @@ OURS = frozenset(
     {
         *("id", "source", "key", "ordinal", "text", "vector", "title", "heading_path", "headings", "page"),
         *("start", "end", "tokens", "url", "media_type", "metadata", "group_key", "group_ordinal", "version"),
-        *("recipe", "content_key", "group_keys", "row_key", "chunk_count", "updated_at"),
+        *("recipe", "content_key", "group_keys", "row_key", "chunk_count", "updated_at", "access"),
+        *("line", "last_line", "anchor"),
     }
 )
 """The columns that the tables have anyway."""

@@ -89,7 +89,7 @@ async def _keeps(place: Place) -> bool:
             written += 1
 
     with place.during("try a conditional write", exceptions.BaseError):
-        store = _opened(place)
+        store = opened_s3(place, timeout="8s")
         try:
             await asyncio.gather(write(), write())
             await write()
@@ -99,8 +99,8 @@ async def _keeps(place: Place) -> bool:
     return written <= 1
 
 
-def _opened(place: Place) -> S3Store:
-    """The same place, through the client that LanceDB has inside, with less patience."""
+def opened_s3(place: Place, *, timeout: str) -> S3Store:
+    """The same place, through the client that LanceDB has inside. `timeout`: for one request."""
     from obstore.store import S3Store  # noqa: PLC0415 - most runs write to a folder
 
     at = urlsplit(place.uri)
@@ -115,7 +115,7 @@ def _opened(place: Place) -> S3Store:
         at.netloc,
         prefix=at.path.strip("/") or None,
         config={**config, **_keys(place)},  # type: ignore[arg-type]
-        client_options={**client, "timeout": "8s", "connect_timeout": "4s"},  # type: ignore[arg-type]
+        client_options={**client, "timeout": timeout, "connect_timeout": "4s"},  # type: ignore[arg-type]
         retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=SECONDS / 2)},
     )
 

@@ -1,6 +1,7 @@
 """What a run leaves that is stopped between its two commits, first on the chunks and then on the documents.
 
-Each batch says in the turn row which documents it is about; whoever has the lease next looks at these.
+Each batch says in the turn row which documents it is about; whoever has the lease next looks at these. Where
+several write under one lease, it also says what the last batch of each of the others was about.
 """
 
 from __future__ import annotations
@@ -11,48 +12,67 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from pipeline.digest import copy_of
 from pipeline.records import DocumentState
 from pipeline.stores._predicates import in_turns
 
 Pair: TypeAlias = tuple[str, str]
 """A document: source and key."""
-Row: TypeAlias = tuple[str | None, ...]
+Row: TypeAlias = tuple[str | tuple[str, ...] | None, ...]
 
-_ABOUT = ["title", "url", "media_type", "metadata"]
+_ABOUT = ["title", "url", "media_type", "metadata", "access"]
 """What both tables say of a document."""
 CHUNK_COLUMNS = ["source", "key", "group_key", "group_ordinal", *_ABOUT]
-DOCUMENT_COLUMNS = ["source", "key", "group_keys", *_ABOUT]
+DOCUMENT_COLUMNS = ["source", "key", "group_keys", "row_key", *_ABOUT]
 
 
-def about(pairs: Iterable[Pair]) -> str:
-    """What a batch is about, for the turn row."""
+def about(pairs: Iterable[Pair], told: str | None = None, *, run: str = "", writer: str = "") -> str:
+    """What a batch is about, for the turn row.
+
+    Args:
+        pairs: The documents of the batch.
+        told: What was there before: what other writers of the same run were at last is kept.
+        run: Names the lease under which it is written; empty where there is none.
+        writer: Names one of several who write under it; empty for whoever has it.
+    """
     by_source: dict[str, list[str]] = {}
     for source, key in pairs:
         by_source.setdefault(source, []).append(key)
-    return json.dumps(by_source)
+    of_run, writers = _told(told)
+    others = {name: batch for name, batch in writers.items() if name != writer} if of_run == run else {}
+    return json.dumps([run, {**others, writer: by_source}] if writer or others else by_source)
 
 
 def batches(told: str | None) -> Iterator[list[Pair]]:
     """The documents that `about` was told of, not too many at a time."""
-    by_source: dict[str, list[str]] = json.loads(told) if told else {}
-    for source, keys in by_source.items():
-        for some in in_turns(keys):
-            yield [(source, key) for key in some]
+    for by_source in _told(told)[1].values():
+        for source, keys in by_source.items():
+            for some in in_turns(keys):
+                yield [(source, key) for key in some]
+
+
+def _told(told: str | None) -> tuple[str, dict[str, dict[str, list[str]]]]:
+    """The run, and what the last batch of each of its writers was about."""
+    value = json.loads(told) if told else {}
+    if isinstance(value, dict):  # of one writer alone
+        return "", {"": value}
+    run, writers = value
+    return run, writers
 
 
 def left(pairs: Collection[Pair], chunks: pa.Table, documents: pa.Table) -> tuple[list[Pair], list[Pair]]:
     """Of these documents, those that have chunks and no marks, and those whose chunks are not as marks say.
 
-    Rows of other documents are passed over.
+    Rows of other documents are passed over. Tables that have no labels yet come without them.
     """
     held: dict[Pair, tuple[dict[int, str], set[Row]]] = {}
-    for row in chunks.select(CHUNK_COLUMNS).to_pylist():
+    for row in chunks.to_pylist():
         groups, said = held.setdefault((row["source"], row["key"]), ({}, set()))
         groups[row["group_ordinal"]] = row["group_key"]
         said.add(_said(row))
     marked: dict[Pair, tuple[dict[int, str], set[Row]]] = {}
-    for row in documents.select(DOCUMENT_COLUMNS).to_pylist():
-        groups = dict(enumerate(row["group_keys"] or ()))
+    for row in documents.to_pylist():
+        groups = {} if copy_of(row["row_key"] or "") else dict(enumerate(row["group_keys"] or ()))
         marked[row["source"], row["key"]] = (groups, {_said(row)} if groups else set())
     orphans = sorted(pair for pair in pairs if pair in held and pair not in marked)
     torn = sorted(pair for pair in pairs if pair in marked and held.get(pair, ({}, set())) != marked[pair])
@@ -66,5 +86,6 @@ def unmarked(source: str, key: str) -> DocumentState:
     )
 
 
-def _said(row: dict[str, str | None]) -> Row:
-    return tuple(row[name] for name in _ABOUT)
+def _said(row: dict[str, str | list[str] | None]) -> Row:
+    said = (row.get(name) for name in _ABOUT)
+    return tuple(tuple(value) if isinstance(value, list) else value for value in said)

@@ -21,24 +21,28 @@ if TYPE_CHECKING:
 VECTOR = "vector"
 VECTOR_INDEX = "vector_idx"
 """As LanceDB names it."""
-LOOKUPS = ("key", "group_key")
-"""What a run looks rows up by, beside their ids."""
+LOOKUPS = ("source", "key", "group_key")
+"""What a run looks rows up by, beside their ids, and a search by its source."""
+OF_FEW_VALUES = frozenset({"source"})
+"""Of these, an index is a bitmap."""
 ROWS_A_PARTITION = 8_192
 REFINE = 20
-"""How many times as many candidates as are asked for are compared by their whole vectors."""
+"""How many times as many candidates as are asked for are compared by their whole vectors: of the best ten."""
+REFINE_MANY, MANY = 6, 40
+"""The same, where so many are asked for: the best of them are found among the candidates anyway."""
 EVERY_PARTITION = 1_000_000
 """More than there are. To leave some out would be quicker, and lose hits: the nearest vectors of a question
 are not all in the same few partitions."""
 
 
-def looks_everywhere(query: _core.CoreVectorQuery) -> None:
+def looks_everywhere(query: _core.CoreVectorQuery, limit: int) -> None:
     """Have a search by vector use the index, if there is one, as to find what an exact search finds.
 
     The index names candidates, from all partitions; distances are those of the whole vectors, and candidates
     are ranked by them. Rows that are not in it yet are compared one by one. Without an index nothing changes.
     """
     query.nprobes(EVERY_PARTITION)
-    query.refine_factor(REFINE)
+    query.refine_factor(REFINE if limit < MANY else REFINE_MANY)
 
 
 def missing(
@@ -70,7 +74,8 @@ async def build(table: AsyncTable, column: str, rows: int) -> None:
     if column == VECTOR:
         config: Bitmap | BTree | IvfFlat | IvfRq | IvfSq | LabelList = _of_vectors(schema, rows)
     else:
-        config = _of_values(wanted_indexes(pinned_columns(schema)).get(column))
+        kind = "BITMAP" if column in OF_FEW_VALUES else wanted_indexes(pinned_columns(schema)).get(column)
+        config = _of_values(kind)
     # lancedb takes IvfSq, and forgets it in its types
     await table.create_index(column, config=config, replace=True)  # type: ignore[arg-type]
 

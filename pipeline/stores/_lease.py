@@ -56,11 +56,11 @@ class Row:
     """Grows with every change."""
     token: str | None
     """Of whoever has it; None where nobody has."""
-    host: str | None
-    pid: int | None
-    process: str | None
-    doing: str | None
-    since: datetime | None
+    host: str | None = None
+    pid: int | None = None
+    process: str | None = None
+    doing: str | None = None
+    since: datetime | None = None
 
     def __str__(self) -> str:
         """Who has it, and for what."""

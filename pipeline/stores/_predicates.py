@@ -6,15 +6,17 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from pipeline.errors import StoreRefused
 from pipeline.records import Column, Condition, Filter
 from pipeline.stores._columns import check_condition
+from pipeline.stores._schema import ACCESS
 from pipeline.stores._text import well_formed
 
 FilterValue: TypeAlias = str | int | float | bool
 
+Value = TypeVar("Value")
 LITERALS = 2_000
 """How many values one predicate may list; more are asked for in turns."""
 LARGEST_SPELLED_OUT = 1e16
@@ -50,7 +52,7 @@ def with_keys_of(documents: Iterable[tuple[str, str]]) -> str:
     return among("key", sorted({key for _, key in documents}))
 
 
-def in_turns(values: Sequence[str]) -> Iterable[Sequence[str]]:
+def in_turns(values: Sequence[Value]) -> Iterable[Sequence[Value]]:
     """The values, not too many at a time."""
     return (values[start : start + LITERALS] for start in range(0, len(values), LITERALS))
 
@@ -63,11 +65,22 @@ def matching(where: Filter, columns: Sequence[Column] = ()) -> str | None:
     """
     parts = [among("source", where.sources)] if where.sources else []
     parts += [_holds(name, value) for name, value in where.metadata.items()]
-    parts += [_meets(condition, check_condition(condition, columns)) for condition in where.conditions]
+    parts += [meets(condition, check_condition(condition, columns)) for condition in where.conditions]
+    parts += [seen_by(where.access)] if where.access is not None else []
     return " AND ".join(parts) or None
 
 
-def _meets(condition: Condition, column: Column) -> str:
+def seen_by(access: Iterable[str]) -> str:
+    """The rows that somebody with these labels may see: what has one of them, and what has none at all.
+
+    To a table that has no labels at all it cannot be put.
+    """
+    nobodys = f"{ACCESS} IS NULL"
+    labels = ", ".join(literal(label) for label in sorted(set(access)))
+    return f"({nobodys} OR array_has_any({ACCESS}, [{labels}]))" if labels else nobodys
+
+
+def meets(condition: Condition, column: Column) -> str:
     """A condition on a column. In backticks, its name is one even where SQL has another use for it."""
     match condition.value:
         case str() as text:
@@ -92,7 +105,7 @@ def _holds(name: str, value: FilterValue) -> str:
     """
     if not name:
         raise StoreRefused("a metadata filter needs a name: LanceDB cannot look up an empty one")
-    return among(f"json_extract(metadata, {literal(json_path([name]))})", _spellings(value))
+    return among(f"json_extract(metadata, {literal(json_path([name]))})", spellings(value))
 
 
 def json_path(names: Iterable[str]) -> str:
@@ -100,7 +113,7 @@ def json_path(names: Iterable[str]) -> str:
     return "$" + "".join("." + json.dumps(name, ensure_ascii=False) for name in names)
 
 
-def _spellings(value: FilterValue) -> list[str]:
+def spellings(value: FilterValue) -> list[str]:
     """How the value may stand in JSON: 3 and 3.0 are equal, and 1e-05 is written 1e-5 or 0.00001."""
     if isinstance(value, str | bool):
         return [json.dumps(value, ensure_ascii=False)]

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import pyarrow as pa
 
+from pipeline.digest import copy_of
 from pipeline.errors import StoreRefused
-from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Role, Spending, Vector
-from pipeline.stored import Moment, Stored
-from pipeline.stores import _core, _predicates, _rows, _stored
-from pipeline.stores._column_fields import pinned_columns
+from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Role, Span, Spending, Vector
+from pipeline.stored import Moment, Stored, StoredMarks
+from pipeline.stores import _clauses, _core, _predicates, _rows, _stored
+from pipeline.stores._column_fields import has_access, known, pinned_columns
 from pipeline.stores._columns import Filled
 from pipeline.stores._generations import Generations, Standing
 from pipeline.stores._indexes import looks_everywhere
 from pipeline.stores._place import Place
-from pipeline.stores._schema import SPENDING, TEXT_COLUMNS, Names, check_form, pinned_space, stored_type
+from pipeline.stores._schema import (
+    ACCESS,
+    SPENDING,
+    TEXT_COLUMNS,
+    Names,
+    check_form,
+    pinned_space,
+    stored_type,
+)
 from pipeline.stores._shape import check_question
 
 
@@ -48,6 +58,16 @@ class LanceTables:
         """
         return await self._pinned(self._names.chunks)
 
+    async def version(self) -> str:
+        """Of both tables: another one after every write to one of them.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        tables = await self._both()
+        with self._place.during("read the tables' versions"):
+            return " ".join([f"{table.name()}@{await table.version()}" for table in tables])
+
     async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks whose vectors are nearest, best first: by cosine, bits by Hamming distance.
 
@@ -68,7 +88,7 @@ class LanceTables:
         with self._place.during("search by vector"):
             query = table.query().nearest_to(pa.array(vector.astype(stored_type(space).to_pandas_dtype())))
             query.distance_type("hamming" if by_bits else "cosine")
-            looks_everywhere(query)
+            looks_everywhere(query, limit)
             rows = await self._ranked(query, limit, where, "_distance")
         # A cosine distance is 0 … 2; rounding may leave it a few parts in ten million below zero.
         scale = 2 / space.dimensions if by_bits else 1
@@ -89,6 +109,23 @@ class LanceTables:
             query = table.query().nearest_to_text({"query": _core.BooleanQuery(queries=columns)})
             rows = await self._ranked(query, limit, where, "_score")
         return _rows.hits(rows, rows["_score"].to_pylist())
+
+    async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
+        """The chunks of these spans that a search with this filter may see: by document, in order.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        table = await self._table(self._names.chunks)
+        if table is None or not spans:
+            return []
+        with self._place.during("read passages"):
+            query = table.query()
+            await self._filter(query, where, _clauses.within(spans))
+            query.select_columns(known(_rows.HIT_COLUMNS, await table.schema()))
+            rows = await _core.collected(query)
+        order = [(name, "ascending") for name in ("source", "key", "ordinal")]
+        return _rows.hits(rows.sort_by(order), [0.0] * len(rows))
 
     async def columns(self) -> Sequence[Column]:
         """What conditions can be put to.
@@ -116,15 +153,16 @@ class LanceTables:
                     counting.count(json.loads(text or "{}"))
         return counting.counts()
 
-    async def counts(self) -> Mapping[str, tuple[int, int]]:
-        """Documents and chunks of each source that has any.
+    async def counts(self, access: Collection[str] | None = None) -> Mapping[str, tuple[int, int]]:
+        """Documents and chunks of each source that has any, that somebody with these labels may see.
 
         Raises:
             StoreError: as `open`.
         """
         if await self._table(self._names.documents) is None:
             return {}
-        rows = await self._select(self._names.documents, ["source", "chunk_count"])
+        where = await self._seen_by(self._names.documents, access)
+        rows = await self._select(self._names.documents, ["source", "chunk_count"], where)
         grouped = rows.group_by("source").aggregate([([], "count_all"), ("chunk_count", "sum")])
         return {
             row["source"]: (row["count_all"], row["chunk_count_sum"])
@@ -152,12 +190,15 @@ class LanceTables:
         with self._place.during("read the sources"):
             return await _stored.sources(tables)
 
-    async def stored(self, source: str, keys: Sequence[str] | None = None) -> AsyncIterator[Stored]:
+    async def stored(
+        self, source: str, keys: Sequence[str] | None = None, *, access: Collection[str] | None = None
+    ) -> AsyncIterator[Stored]:
         """The source's documents as the two tables hold them, in the order of their keys, orphans too.
 
         Args:
             source: Its name.
             keys: Of these documents; all of the source's if left out. Unknown ones are left out.
+            access: Only what somebody with these labels may see; None: everything.
 
         Raises:
             StoreError: as `open`.
@@ -167,10 +208,12 @@ class LanceTables:
             return
         with self._place.during(f"read the keys of {source}"):
             wheres = _stored.some(source, keys) if keys is not None else await _stored.ranges(tables, source)
+        seen = [await self._seen_by(name, access) for name in self._names.both]
         for where in wheres:
+            in_chunks, in_documents = [f"{where} AND {part}" if part else where for part in seen]
             with self._place.during(f"read documents of {source}"):
-                chunks = await _stored.rows_of(tables[0], _stored.CHUNK_COLUMNS, where)
-                documents = await _stored.rows_of(tables[1], _stored.MARKS_COLUMNS, where)
+                chunks = await _stored.rows_of(tables[0], _stored.CHUNK_COLUMNS, in_chunks)
+                documents = await _stored.rows_of(tables[1], _stored.MARKS_COLUMNS, in_documents)
             for one in _stored.put_together(source, chunks, documents):
                 yield one
 
@@ -185,6 +228,47 @@ class LanceTables:
         with self._place.during(f"read the versions of {self._names.documents}"):
             table = await self._connection.open_table(self._names.documents)
             return await _stored.history(table, source, key)
+
+    async def copies(self) -> list[StoredMarks]:
+        """The marks of the documents that are stored without rows, as copies of others.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        return [one async for one in self.every(_stored.IS_COPY)]
+
+    async def holding(self, group_keys: Sequence[str]) -> list[StoredMarks]:
+        """The marks of the documents that have rows, and whose first group is one of these.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        places: set[tuple[str, str]] = set()
+        if await self._table(self._names.chunks) is None:
+            return []
+        for some in _predicates.in_turns(group_keys):
+            where = f"{_predicates.among('group_key', some)} AND ordinal = 0"
+            rows = await self._select(self._names.chunks, ["source", "key"], where)
+            places |= set(zip(*(rows[name].to_pylist() for name in ("source", "key")), strict=True))
+        return [
+            one
+            for some in _predicates.in_turns(sorted(places))
+            async for one in self.every(_predicates.documents(some))
+            if not copy_of(one.state.row_key)
+        ]
+
+    async def every(self, where: str | None = None) -> AsyncIterator[StoredMarks]:
+        """The marks of every stored document, or of those for which `where` holds, in no order.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        table = await self._table(self._names.documents)
+        if table is None:
+            return
+        with self._place.during("read the documents' marks"):
+            async for one in _stored.marks(table, where):
+                yield one
 
     async def _both(self) -> list[_core.CoreTable]:
         """The chunks and the documents; fewer while they are not there."""
@@ -238,6 +322,20 @@ class LanceTables:
         with self._place.during("read the tables' schema"):
             return pinned_columns(await table.schema())
 
+    async def _has_access(self, name: str) -> bool:
+        """Whether a table has labels: those that an earlier Docweave made get them with the next write."""
+        table = await self._table(name)
+        if table is None:
+            return False
+        with self._place.during("read the tables' schema"):
+            return has_access(await table.schema())
+
+    async def _seen_by(self, name: str, access: Collection[str] | None) -> str | None:
+        """The rows of a table that somebody with these labels may see; None for all."""
+        if access is None or not await self._has_access(name):
+            return None
+        return _predicates.seen_by(access)
+
     async def _pinned(self, name: str) -> EmbeddingSpace | None:
         table = await self._table(name)
         if table is None:
@@ -248,12 +346,21 @@ class LanceTables:
 
     async def _ranked(self, query: _core.CoreQuery, limit: int, where: Filter, rank: str) -> pa.Table:
         """The best rows, with the column that they were ranked by: Lance warns where it is left out."""
-        predicate = _predicates.matching(where, await self.columns() if where.conditions else ())
-        if predicate:
-            query.where(predicate)
+        await self._filter(query, where)
         query.limit(limit)
-        query.select_columns([*_rows.HIT_COLUMNS, rank])
+        table = await self._table(self._names.chunks)
+        columns = known(_rows.HIT_COLUMNS, await table.schema()) if table else _rows.HIT_COLUMNS
+        query.select_columns([*columns, _rows.VECTOR, rank])
         return await _core.collected(query)
+
+    async def _filter(self, query: _core.CoreQuery, where: Filter, also: str | None = None) -> None:
+        """Have the query see what the filter lets it see, and of that only what this SQL says."""
+        if where.access is not None and not await self._has_access(self._names.chunks):
+            where = replace(where, access=None)  # nothing here has labels
+        named = where.conditions or where.clause
+        predicate = _clauses.predicate(where, await self.columns() if named else ())
+        if parts := [part for part in (also, predicate) if part]:
+            query.where(" AND ".join(parts))
 
     async def _select(self, name: str, columns: list[str], where: str | None = None) -> pa.Table:
         """These columns of the rows for which `where` holds."""
@@ -262,7 +369,7 @@ class LanceTables:
             raise StoreRefused(f"{self._place} has no table {name}: run `docweave ingest` first")
         with self._place.during(f"read {name}"):
             query = table.query()
-            query.select_columns(columns)
+            query.select_columns(known(columns, await table.schema()) if ACCESS in columns else columns)
             if where:
                 query.where(where)
             return await _core.collected(query)
@@ -295,6 +402,10 @@ class Snapshot(LanceTables):
     """The tables as they were when each was first looked at: the chunks at once, others as they are read."""
 
     _pinned_to_now = True
+
+    async def snapshot(self) -> LanceTables:
+        """This: it is one already."""
+        return self
 
     async def taken(self) -> Self:
         """This, with the chunks as they are now."""

@@ -45,6 +45,8 @@ STORED_JSON = {b"ARROW:extension:name": b"lance.json"}
 
 TableOf: TypeAlias = "Callable[[], Awaitable[CoreTable]]"
 """Opens the chunks table."""
+About: TypeAlias = Callable[[str | None], str]
+"""What `announced` gives from a commit on, made of what it gives before it."""
 StillOurs: TypeAlias = Callable[[], Awaitable[None]]
 """Is called before each attempt to commit, after the turn was read; what it raises ends it."""
 
@@ -52,7 +54,7 @@ StillOurs: TypeAlias = Callable[[], Awaitable[None]]
 async def put(
     rows: pa.Table,
     documents: Collection[tuple[str, str]],
-    about: str,
+    about: About,
     table_of: TableOf,
     still_ours: StillOurs,
 ) -> None:
@@ -64,7 +66,7 @@ async def put(
     Args:
         rows: Of `chunks_schema`; none, where the documents have no text any more.
         documents: All that are stored, also those without rows: each by source and key.
-        about: What `announced` gives from this commit on.
+        about: What `announced` gives from this commit on; called anew for each attempt.
         table_of: See there.
         still_ours: See there.
 
@@ -73,18 +75,18 @@ async def put(
     """
     stored_form = await _in_stored_form(rows)
 
-    async def merged(table: CoreTable, turn: int) -> bool:
+    async def merged(table: CoreTable, turn: int, told: str | None) -> bool:
         stale = sorted(await _ids(table, documents) - set(rows["id"].to_pylist()))
         if not (stale or len(rows)):
             return True
-        bare = [_bare_rows(stale, stored_form.schema), _turn_row(turn + 1, about, stored_form.schema)]
+        bare = [_bare_rows(stale, stored_form.schema), _turn_row(turn + 1, about(told), stored_form.schema)]
         await still_ours()
         return await _merged(table, pa.concat_tables([stored_form, *bare]), turn)
 
     await _in_turn(table_of, merged)
 
 
-async def announce(about: str, schema: pa.Schema, table_of: TableOf, still_ours: StillOurs) -> None:
+async def announce(about: About, schema: pa.Schema, table_of: TableOf, still_ours: StillOurs) -> None:
     """Have `announced` give this from now on: before what is done by other commits than `put`'s.
 
     Raises:
@@ -92,26 +94,28 @@ async def announce(about: str, schema: pa.Schema, table_of: TableOf, still_ours:
     """
     stored_form = await _in_stored_form(schema.empty_table())
 
-    async def merged(table: CoreTable, turn: int) -> bool:
+    async def merged(table: CoreTable, turn: int, told: str | None) -> bool:
         await still_ours()
-        return await _merged(table, _turn_row(turn + 1, about, stored_form.schema), turn)
+        return await _merged(table, _turn_row(turn + 1, about(told), stored_form.schema), turn)
 
     await _in_turn(table_of, merged)
 
 
 async def announced(table: CoreTable) -> str | None:
     """What the last batch was about; None before the first."""
-    found: list[str | None] = (await _selected(table, ABOUT_COLUMN, IS_TURN)).to_pylist()
-    return found[0] if found else None
+    turns = await _turns(table)
+    return turns[0][1] if turns else None
 
 
-async def _in_turn(table_of: TableOf, attempt: Callable[[CoreTable, int], Awaitable[bool]]) -> None:
+async def _in_turn(
+    table_of: TableOf, attempt: Callable[[CoreTable, int, str | None], Awaitable[bool]]
+) -> None:
     """Try until nobody else came between the turn that was read and the commit."""
     for number in range(ATTEMPTS):
         if number:
             await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.05 * 2**number)))  # noqa: S311 - no secret
         table = await table_of()
-        if await attempt(table, await _turn(table)):
+        if await attempt(table, *await _turn(table)):
             return
     raise StoreUnavailable(
         f"{table.name()}: others have stored documents in between {ATTEMPTS} times; storing again is safe"
@@ -175,7 +179,8 @@ async def _is_covered(table: CoreTable) -> bool:
     return stats["num_unindexed_rows"] <= min(UNINDEXED_ROWS, stats["num_indexed_rows"])
 
 
-async def _turn(table: CoreTable) -> int:
+async def _turn(table: CoreTable) -> tuple[int, str | None]:
+    """Its number, and what the last batch was about."""
     turns = await _turns(table)
     if len(turns) != 1:
         await ensure_turn(table)
@@ -183,9 +188,9 @@ async def _turn(table: CoreTable) -> int:
     return turns[0]
 
 
-async def _turns(table: CoreTable) -> list[int]:
-    turns: list[int] = (await _selected(table, TURN_COLUMN, IS_TURN)).to_pylist()
-    return turns
+async def _turns(table: CoreTable) -> list[tuple[int, str | None]]:
+    rows = (await _selected(table, [TURN_COLUMN, ABOUT_COLUMN], IS_TURN)).to_pylist()
+    return [(row[TURN_COLUMN], row[ABOUT_COLUMN]) for row in rows]
 
 
 async def _ids(table: CoreTable, documents: Collection[tuple[str, str]]) -> set[str]:
@@ -198,11 +203,11 @@ async def _ids(table: CoreTable, documents: Collection[tuple[str, str]]) -> set[
     return {row["id"] for row in found if (row["source"], row["key"]) in wanted}
 
 
-async def _selected(table: CoreTable, column: str, where: str) -> pa.ChunkedArray:
+async def _selected(table: CoreTable, columns: list[str], where: str) -> pa.Table:
     query = table.query()
     query.where(where)
-    query.select_columns([column])
-    return (await _core.collected(query))[column]
+    query.select_columns(columns)
+    return await _core.collected(query)
 
 
 def _turn_row(turn: int, about: str | None, schema: pa.Schema) -> pa.Table:

@@ -23,11 +23,13 @@ from pipeline.records import (
     Spending,
     Vectors,
 )
+from pipeline.stored import address
 from pipeline.stores._column_fields import with_columns
 from pipeline.stores._columns import Value, value
 from pipeline.stores._schema import chunks_schema, documents_schema, spending_schema, stored_type
 from pipeline.stores._text import well_formed as _well_formed
 
+VECTOR = "vector"
 HIT_COLUMNS = [
     "source",
     "key",
@@ -40,6 +42,11 @@ HIT_COLUMNS = [
     "end",
     "url",
     "metadata",
+    "media_type",
+    "tokens",
+    "line",
+    "last_line",
+    "anchor",
 ]
 STATE_COLUMNS = ["source", "key", "version", "recipe", "content_key", "group_keys", "row_key"]
 SPENDING_COLUMNS = [field.name for field in fields(Spending)]
@@ -54,7 +61,7 @@ def chunk_rows(
         (document.prepared, chunk, key, number)
         for document in documents
         for number, (group, key) in enumerate(
-            zip(document.prepared.groups, document.prepared.state.group_keys, strict=True)
+            zip(document.prepared.groups, document.prepared.owed_keys, strict=True)
         )
         for chunk in group.chunks
     ]
@@ -80,6 +87,10 @@ def chunk_rows(
         "metadata": of_chunk,
         "group_key": [key for _, _, key, _ in chunks],
         "group_ordinal": [number for _, _, _, number in chunks],
+        "access": [_labels(d) for d, _, _, _ in chunks],
+        "line": [c.line for _, c, _, _ in chunks],
+        "last_line": [c.last_line for _, c, _, _ in chunks],
+        "anchor": [c.anchor and _well_formed(c.anchor) for _, c, _, _ in chunks],
         **_declared(declared, of_chunk),
     }
     return _table(columns, schema)
@@ -101,6 +112,7 @@ def document_rows(
         "chunk_count": [sum(len(group.chunks) for group in d.groups) for d in documents],
         "tokens": [sum(group.tokens for group in d.groups) for d in documents],
         "updated_at": [now for _ in documents],
+        "access": [_labels(d) for d in documents],
         **_declared(declared, metadata),
     }
     return _table(columns, schema)
@@ -120,16 +132,29 @@ def spending_row(spending: Spending, space: EmbeddingSpace) -> pa.Table:
 
 
 def hits(rows: pa.Table, scores: Iterable[float]) -> list[Hit]:
-    """A hit for each row of `HIT_COLUMNS`."""
+    """A hit for each row of `HIT_COLUMNS`, or those that there are, with its vector where that is there."""
+    vectors = _as_stored(rows[VECTOR]) if VECTOR in rows.column_names else [None] * len(rows)
+    there = [name for name in HIT_COLUMNS if name in rows.column_names]
     return [
         Hit(
             score=score,
+            url=address(row.pop("url"), row.pop("anchor", None)),
             heading_path=tuple(row.pop("heading_path") or ()),
             metadata=json.loads(row.pop("metadata") or "{}"),
+            media_type=row.pop("media_type") or "",
+            tokens=row.pop("tokens") or 0,
+            vector=vector,
             **row,
         )
-        for row, score in zip(rows.select(HIT_COLUMNS).to_pylist(), scores, strict=True)
+        for row, score, vector in zip(rows.select(there).to_pylist(), scores, vectors, strict=True)
     ]
+
+
+def _as_stored(column: pa.ChunkedArray) -> Vectors:
+    """Shape (rows, width), of the numbers as they are stored. None of the rows has NULL for a vector."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    numbers: Vectors = flat.reshape(len(column), column.type.list_size)
+    return numbers
 
 
 def states(rows: pa.Table) -> Iterator[DocumentState]:
@@ -190,6 +215,10 @@ def _marks(states: Sequence[DocumentState]) -> dict[str, Sequence[object] | pa.A
         "group_keys": [list(state.group_keys) for state in states],
         "row_key": [state.row_key for state in states],
     }
+
+
+def _labels(document: Prepared) -> list[str] | None:
+    return [*document.access] or None
 
 
 def _id(state: DocumentState) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import get_args
 
@@ -12,10 +12,22 @@ import pyarrow as pa
 from pipeline.errors import StoreRefused
 from pipeline.records import EmbeddingSpace, Encoding
 
-VERSION = 2
-"""Of the tables' form. Tables of a later one are refused; those of form 1 lack the turn, and are given it."""
+VERSION = 3
+"""Of the tables' form. Tables of a later one are refused. Those of form 2 lack the columns of `LATER`, those
+of form 1 the turn too; the first write gives them these."""
+ACCESS = "access"
 VERSION_KEY = b"docweave.schema"
 SPACE_KEY = b"docweave.space"
+LATER: Mapping[str, Mapping[str, pa.DataType]] = {
+    "chunks": {
+        ACCESS: pa.list_(pa.string()),
+        "line": pa.int32(),
+        "last_line": pa.int32(),
+        "anchor": pa.string(),
+    },
+    "documents": {ACCESS: pa.list_(pa.string())},
+}
+"""Columns that came with form 3. NULL where there is nothing to say: so are rows that were there before."""
 PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
 """Tells Lance that two writers must not both insert the same id. Set as the table is made: one commit."""
 TEXT_COLUMNS = ("text", "headings")
@@ -60,7 +72,12 @@ LEASED = ("live", "staged")
 
 def schema_of(name: str, space: EmbeddingSpace) -> pa.Schema:
     """Of any of the tables, by its name."""
-    return _SCHEMAS[name.partition("_")[0]](space)
+    return _SCHEMAS[kind_of(name)](space)
+
+
+def kind_of(name: str) -> str:
+    """What a table holds, whatever its generation: chunks, documents, or another's name."""
+    return name.partition("_")[0]
 
 
 def stored_type(space: EmbeddingSpace) -> pa.DataType:
@@ -90,6 +107,7 @@ def chunks_schema(space: EmbeddingSpace) -> pa.Schema:
             pa.field("metadata", pa.json_()),
             pa.field("group_key", pa.string()),
             pa.field("group_ordinal", pa.int32()),
+            *(pa.field(name, kind) for name, kind in LATER["chunks"].items()),
         ],
         metadata=_pinned(space),
     )
@@ -114,6 +132,7 @@ def documents_schema(space: EmbeddingSpace) -> pa.Schema:
             pa.field("chunk_count", pa.int32()),
             pa.field("tokens", pa.int64()),
             pa.field("updated_at", pa.timestamp("us", tz="UTC")),
+            *(pa.field(name, kind) for name, kind in LATER["documents"].items()),
         ],
         metadata=_pinned(space),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pipeline.digest import copy_of
 from pipeline.errors import StoreRefused
 from pipeline.records import Embedded, EmbeddingSpace, Vector, Vectors
 from pipeline.stores._text import well_formed
@@ -43,6 +44,8 @@ def check_vectors(documents: Sequence[Embedded], space: EmbeddingSpace) -> None:
     """
     for document in documents:
         state, groups = document.prepared.state, document.prepared.groups
+        if copy_of(state.row_key) and not groups and not document.vectors:
+            continue
         if not len(groups) == len(state.group_keys) == len(document.vectors):
             raise StoreRefused(
                 f"{state.source}/{state.key} cannot be stored: {len(groups)} groups come with "

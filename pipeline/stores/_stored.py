@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TypeAlias
@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline.records import Chunk, DocumentState, Metadata, Vectors
 from pipeline.stored import ABSENT, About, Moment, Stored, StoredChunk, StoredMarks
 from pipeline.stores import _core
+from pipeline.stores._column_fields import known
 from pipeline.stores._predicates import among, literal
 
 TOGETHER = 1_024
@@ -23,15 +24,18 @@ NAMED = 100
 LOOKS = 200
 """Versions of the documents table that are looked at for a document's history, at most; where it changed more
 often than that, not each change is told."""
+IS_COPY = "row_key LIKE '% copy of %'"
+"""As `digest.as_copy` has it."""
 IS_CHUNK = "key IS NOT NULL"
 """The chunks table has rows that are none, see `_replacing`."""
 CHUNK_COLUMNS = [
     *("key", "ordinal", "text", "start", "end", "tokens", "heading_path", "page"),
-    *("title", "url", "media_type", "metadata", "group_key", "group_ordinal", "vector"),
+    *("title", "url", "media_type", "metadata", "access", "group_key", "group_ordinal", "vector"),
+    *("line", "last_line", "anchor"),
 ]
 MARKS_COLUMNS = [
     *("source", "key", "version", "recipe", "content_key", "group_keys", "row_key"),
-    *("title", "url", "media_type", "metadata", "chunk_count", "tokens", "updated_at"),
+    *("title", "url", "media_type", "metadata", "access", "chunk_count", "tokens", "updated_at"),
 ]
 
 Value: TypeAlias = str | int | float | list[str] | datetime | None
@@ -84,12 +88,25 @@ def some(source: str, keys: Sequence[str]) -> list[str]:
 
 
 async def rows_of(table: _core.CoreTable, columns: list[str], where: str) -> pa.Table:
-    """These columns of the rows for which `where` holds."""
+    """These columns of the rows for which `where` holds, as far as the table has them."""
     query = table.query()
     query.where(where)
-    query.select_columns(columns)
+    query.select_columns(known(columns, await table.schema()))
     stream = await query.execute()
     return pa.Table.from_batches([batch async for batch in stream], schema=stream.schema)
+
+
+async def marks(table: _core.CoreTable, where: str | None) -> AsyncIterator[StoredMarks]:
+    """The rows of a documents table."""
+    query = table.query()
+    query.select_columns(known(MARKS_COLUMNS, await table.schema()))
+    if where:
+        query.where(where)
+    said: dict[str, Metadata] = {}
+    async for batch in await query.execute():
+        for row in batch.to_pylist():
+            yield _marks(row, said)
+        said.clear()
 
 
 def put_together(source: str, chunks: pa.Table, documents: pa.Table) -> Iterator[Stored]:
@@ -101,21 +118,21 @@ def put_together(source: str, chunks: pa.Table, documents: pa.Table) -> Iterator
         documents: `MARKS_COLUMNS`.
     """
     vectors, missing = _vectors(chunks["vector"])
-    known: dict[str, Metadata] = {}
-    marks: dict[str, list[StoredMarks]] = {}
+    said: dict[str, Metadata] = {}
+    marked: dict[str, list[StoredMarks]] = {}
     for row in documents.to_pylist():
-        marks.setdefault(row["key"], []).append(_marks(row, known))
+        marked.setdefault(row["key"], []).append(_marks(row, said))
     places: dict[str, list[tuple[int, int, StoredChunk]]] = {}
-    for place, row in enumerate(chunks.select(CHUNK_COLUMNS[:-1]).to_pylist()):
-        chunk = _chunk(row, known)
+    for place, row in enumerate(chunks.drop_columns("vector").to_pylist()):
+        chunk = _chunk(row, said)
         places.setdefault(row["key"], []).append((chunk.chunk.ordinal, place, chunk))
-    for key in sorted({*marks, *places}):
+    for key in sorted({*marked, *places}):
         found = sorted(places.get(key, ()), key=lambda one: one[:2])
         at = [place for _, place, _ in found]
         yield Stored(
             source=source,
             key=key,
-            marks=tuple(marks.get(key, ())),
+            marks=tuple(marked.get(key, ())),
             chunks=tuple(chunk for _, _, chunk in found),
             vectors=vectors[at],
             without_vector=frozenset(n for n, place in enumerate(at) if missing[place]),
@@ -177,7 +194,7 @@ def _vectors(column: pa.ChunkedArray) -> tuple[Vectors, list[bool]]:
     return flat.reshape(-1, width), column.is_null().to_pylist()
 
 
-def _chunk(row: Mapping[str, Value], known: dict[str, Metadata]) -> StoredChunk:
+def _chunk(row: Mapping[str, Value], said: dict[str, Metadata]) -> StoredChunk:
     return StoredChunk(
         chunk=Chunk(
             ordinal=_number(row["ordinal"]),
@@ -186,15 +203,18 @@ def _chunk(row: Mapping[str, Value], known: dict[str, Metadata]) -> StoredChunk:
             text=_text(row["text"]),
             tokens=_number(row["tokens"]),
             heading_path=_texts(row["heading_path"]),
-            page=row["page"] if isinstance(row["page"], int) else None,
+            page=_counted(row["page"]),
+            line=_counted(row.get("line")),
+            last_line=_counted(row.get("last_line")),
+            anchor=_text(row.get("anchor")) or None,
         ),
-        about=_about(row, known),
+        about=_about(row, said),
         group_key=_text(row["group_key"]),
         group_ordinal=_number(row["group_ordinal"]),
     )
 
 
-def _marks(row: Mapping[str, Value], known: dict[str, Metadata]) -> StoredMarks:
+def _marks(row: Mapping[str, Value], said: dict[str, Metadata]) -> StoredMarks:
     written = row["updated_at"]
     return StoredMarks(
         state=DocumentState(
@@ -206,23 +226,24 @@ def _marks(row: Mapping[str, Value], known: dict[str, Metadata]) -> StoredMarks:
             group_keys=_texts(row["group_keys"]),
             row_key=_text(row["row_key"]),
         ),
-        about=_about(row, known),
+        about=_about(row, said),
         chunk_count=_number(row["chunk_count"]),
         tokens=_number(row["tokens"]),
         updated_at=written if isinstance(written, datetime) else None,
     )
 
 
-def _about(row: Mapping[str, Value], known: dict[str, Metadata]) -> About:
+def _about(row: Mapping[str, Value], said: dict[str, Metadata]) -> About:
     """Metadata that repeats is read once."""
     metadata = _text(row["metadata"])
-    if metadata not in known:
-        known[metadata] = json.loads(metadata or "{}")
+    if metadata not in said:
+        said[metadata] = json.loads(metadata or "{}")
     return About(
         title=_text(row["title"]),
         url=row["url"] if isinstance(row["url"], str) else None,
         media_type=_text(row["media_type"]),
-        metadata=known[metadata],
+        metadata=said[metadata],
+        access=_texts(row.get("access")),
     )
 
 
@@ -232,6 +253,10 @@ def _text(value: Value) -> str:
 
 def _number(value: Value) -> int:
     return value if isinstance(value, int) else ABSENT
+
+
+def _counted(value: Value) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _texts(value: Value) -> tuple[str, ...]:

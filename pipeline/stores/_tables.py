@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavailable
 from pipeline.records import Column, EmbeddingSpace
-from pipeline.stores._column_fields import grow, owed, with_columns
+from pipeline.stores._column_fields import grow, grow_later, lacking, owed, with_columns
 from pipeline.stores._core_writing import FTS, BTree, add
 from pipeline.stores._generations import Standing
 from pipeline.stores._place import Place
@@ -114,9 +114,11 @@ class Tables:
         ]
         await self._make(names.chunks, first_turn(chunk_schema))
         await self._make(names.documents, document_schema.empty_table())
-        for name in names.both if columns else ():
+        for name in names.both:
             with self.place.during(f"add columns to {name}"):
                 table = await self.get(name)
+                if later := lacking(name, await table.schema()):
+                    await grow_later(whole(table), later)
                 if owed(await table.schema(), columns):
                     await grow(whole(table), columns)
         await self.index(names.chunks)

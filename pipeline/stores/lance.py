@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
@@ -16,11 +17,11 @@ from pipeline.protocols import Lost
 from pipeline.records import Column, DocumentState, Embedded, EmbeddingSpace, Spending, Vectors
 from pipeline.stores import _core, _halves, _journal, _predicates, _replacing, _rows
 from pipeline.stores._column_fields import drop, owed, pinned_columns
-from pipeline.stores._columns import Unfit, check_columns
+from pipeline.stores._columns import OURS, Unfit, check_columns
 from pipeline.stores._conditional_put import check_conditional_put
 from pipeline.stores._core_writing import Merge, merge
 from pipeline.stores._generations import Generations, Standing
-from pipeline.stores._lease import Lease, Leases
+from pipeline.stores._lease import Lease, Leases, Row
 from pipeline.stores._place import Place
 from pipeline.stores._reading import LanceTables
 from pipeline.stores._schema import JOURNAL, LEASE, SPENDING, Names, schema_of
@@ -59,6 +60,7 @@ class LanceStore(LanceTables):
         self._generations = Generations(place, connection)
         self._leases = Leases(place, connection)
         self._lease: Lease | None = None
+        self._writer = ""
         self._rebuild = False
         self._generation: int | None = None
         self._staged = False
@@ -119,8 +121,8 @@ class LanceStore(LanceTables):
     @asynccontextmanager
     async def lease(
         self, doing: str, *, wait: float = 0, tell: Callable[[str], None] = log.info
-    ) -> AsyncIterator[None]:
-        """Be the only run that writes these tables until the block ends.
+    ) -> AsyncIterator[str]:
+        """Be the only run that writes these tables until the block ends; gives what others `join` it by.
 
         Args:
             doing: What for, as others are told: "ingesting handbook".
@@ -143,11 +145,25 @@ class LanceStore(LanceTables):
                     self._lease = lease
                     try:
                         await self._mend()
-                        yield
+                        yield lease.row.token or ""
                     finally:
                         self._lease = None
                     return
         raise RuntimeError("a store has one lease at a time")
+
+    @asynccontextmanager
+    async def join(self, lease: str) -> AsyncIterator[None]:
+        """Write under a lease that another process has, until the block ends: each other documents.
+
+        Upkeep is left to whoever has the lease. Once it is lost, writes raise StoreUnavailable.
+        """
+        row = Row(tables="staged" if self._staged else "live", beat=0, token=lease)
+        self._lease = Lease(leases=self._leases, row=row, wait=0, tell=log.info)
+        self._writer = uuid.uuid4().hex
+        try:
+            yield
+        finally:
+            self._lease, self._writer = None, ""
 
     async def space(self) -> EmbeddingSpace:
         """The space that it was opened for: it holds no other."""
@@ -251,7 +267,7 @@ class LanceStore(LanceTables):
             states = _rows.document_rows(prepared, self._space, document_columns)
             pairs = [(d.state.source, d.state.key) for d in prepared]
             chunks = partial(tables.get, self._names.chunks)
-            await _replacing.put(rows, pairs, _halves.about(pairs), chunks, self._still_ours)
+            await _replacing.put(rows, pairs, self._about(pairs), chunks, self._still_ours)
             # Through an index on the id, a merge would pass by the primary key's protection.
             anew = Merge(when_matched_update_all=True, when_not_matched_insert_all=True)
             await merge(await tables.get(self._names.documents), states, anew)
@@ -286,7 +302,7 @@ class LanceStore(LanceTables):
         await self._still_ours()
         with self._place.during("remove documents"):
             chunks = partial(tables.get, self._names.chunks)
-            about = _halves.about((source, key) for key in stored)
+            about = self._about([(source, key) for key in stored])
             await _replacing.announce(about, await (await chunks()).schema(), chunks, self._still_ours)
             await (await chunks()).delete(where)
             await (await tables.get(self._names.documents)).delete(where)
@@ -313,6 +329,8 @@ class LanceStore(LanceTables):
         Raises:
             StoreRefused: the storage turns us away.
         """
+        if self._writer:
+            return
         with self._may_wait("add columns"):
             if await self._owes_columns():
                 await self._to_write()
@@ -438,6 +456,10 @@ class LanceStore(LanceTables):
                     gone = _predicates.documents(orphans)
                     await (await writing.get(self._names.chunks)).delete(gone)
 
+    def _about(self, pairs: Sequence[tuple[str, str]]) -> Callable[[str | None], str]:
+        run = self._lease.row.token if self._lease else None
+        return lambda told: _halves.about(pairs, told, run=run or "", writer=self._writer)
+
     async def _still_ours(self) -> None:
         """Raise if what this run would write is no longer true.
 
@@ -454,7 +476,7 @@ class LanceStore(LanceTables):
         live = await self._table((await self._generations.names()).chunks)
         if live is None:
             return []
-        mine = {column.name for column in self._declared}
+        mine = OURS.union(column.name for column in self._declared)
         with self._place.during("read the columns of the live tables"):
             return [column for column in pinned_columns(await live.schema()) if column.name not in mine]
 

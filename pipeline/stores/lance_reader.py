@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Self
 
-from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Spending, Vector
-from pipeline.stored import Moment, Stored
+from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Span, Spending, Vector
+from pipeline.stored import Moment, Stored, StoredMarks
 from pipeline.stores import _core
 from pipeline.stores._generations import Generations
 from pipeline.stores._place import Place
@@ -50,6 +50,10 @@ class LanceReader:
         """As `LanceTables.space`."""
         return await (await self.snapshot()).space()
 
+    async def version(self) -> str:
+        """As `LanceTables.version`."""
+        return await (await self.snapshot()).version()
+
     async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
         """As `LanceTables.nearest`."""
         return await (await self.snapshot()).nearest(vector, limit=limit, where=where)
@@ -57,6 +61,10 @@ class LanceReader:
     async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
         """As `LanceTables.matching`."""
         return await (await self.snapshot()).matching(text, limit=limit, where=where)
+
+    async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
+        """As `LanceTables.passages`."""
+        return await (await self.snapshot()).passages(spans, where=where)
 
     async def columns(self) -> Sequence[Column]:
         """As `LanceTables.columns`."""
@@ -66,9 +74,9 @@ class LanceReader:
         """As `LanceTables.filled`."""
         return await (await self.snapshot()).filled()
 
-    async def counts(self) -> Mapping[str, tuple[int, int]]:
+    async def counts(self, access: Collection[str] | None = None) -> Mapping[str, tuple[int, int]]:
         """As `LanceTables.counts`."""
-        return await (await self.snapshot()).counts()
+        return await (await self.snapshot()).counts(access)
 
     async def sources(self) -> list[str]:
         """As `LanceTables.sources`."""
@@ -78,14 +86,29 @@ class LanceReader:
         """As `LanceTables.keys`."""
         return await (await self.snapshot()).keys(source)
 
-    async def stored(self, source: str, keys: Sequence[str] | None = None) -> AsyncIterator[Stored]:
+    async def stored(
+        self, source: str, keys: Sequence[str] | None = None, *, access: Collection[str] | None = None
+    ) -> AsyncIterator[Stored]:
         """As `LanceTables.stored`."""
-        async for one in (await self.snapshot()).stored(source, keys):
+        async for one in (await self.snapshot()).stored(source, keys, access=access):
             yield one
 
     async def history(self, source: str, key: str) -> list[Moment]:
         """As `LanceTables.history`."""
         return await (await self.snapshot()).history(source, key)
+
+    async def copies(self) -> list[StoredMarks]:
+        """As `LanceTables.copies`."""
+        return await (await self.snapshot()).copies()
+
+    async def holding(self, group_keys: Sequence[str]) -> list[StoredMarks]:
+        """As `LanceTables.holding`."""
+        return await (await self.snapshot()).holding(group_keys)
+
+    async def every(self) -> AsyncIterator[StoredMarks]:
+        """As `LanceTables.every`."""
+        async for one in (await self.snapshot()).every():
+            yield one
 
     async def spending(self) -> list[Spending]:
         """As `LanceTables.spending`."""

@@ -8,11 +8,13 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import numpy as np
 
-from pipeline.errors import StoreBusy
+from pipeline.digest import copy_of
+from pipeline.errors import StoreBusy, StoreUnavailable
 from pipeline.protocols import Lost
 from pipeline.records import (
     Chunk,
@@ -24,12 +26,14 @@ from pipeline.records import (
     Generation,
     Hit,
     Prepared,
+    Span,
     Spending,
     Vector,
     Vectors,
 )
-from pipeline.stored import About, Moment, Stored, StoredChunk, StoredMarks
+from pipeline.stored import About, Moment, Stored, StoredChunk, StoredMarks, address
 from pipeline.stores._columns import Filled, check_columns, check_condition, holds
+from pipeline.stores._holding import true_of
 from pipeline.stores._shape import check_groups, check_keys, check_question, check_space, check_vectors
 
 log = logging.getLogger(__name__)
@@ -59,7 +63,7 @@ class MemoryStore:
     @asynccontextmanager
     async def lease(
         self, doing: str, *, wait: float = 0, tell: Callable[[str], None] = log.info
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[str]:
         """Be the only one who writes until the block ends.
 
         Raises:
@@ -75,9 +79,16 @@ class MemoryStore:
                 raise StoreBusy(f"another run has the store: it is {self._doing}") from None
         self._doing = doing
         try:
-            yield
+            yield doing
         finally:
             self._lease.release()
+
+    @asynccontextmanager
+    async def join(self, lease: str) -> AsyncIterator[None]:
+        """Write under a lease that somebody else has, until the block ends."""
+        if self._lease.value or lease != self._doing:
+            raise StoreUnavailable(f"nobody has the store for {lease}")
+        yield
 
     async def snapshot(self) -> MemoryStore:
         """The documents as they are now."""
@@ -89,6 +100,10 @@ class MemoryStore:
     async def space(self) -> EmbeddingSpace | None:
         """The space of the stored vectors."""
         return self._space
+
+    async def version(self) -> str:
+        """Of the documents' marks and rows."""
+        return str(hash((frozenset(self._states.values()), frozenset(map(id, self._documents.values())))))
 
     async def nearest(self, vector: Vector, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks whose vectors are nearest, best first: by cosine, bits by Hamming distance.
@@ -102,7 +117,7 @@ class MemoryStore:
         by_bits = self._space.encoding == "binary"
         return _best(
             (
-                (_by_bits(vector, stored) if by_bits else _cosine(vector, stored), prepared, chunk)
+                (_by_bits(vector, stored) if by_bits else _cosine(vector, stored), prepared, chunk, stored)
                 for prepared, chunk, stored in self._rows(where)
                 if by_bits or (vector.any() and stored.any())
             ),
@@ -119,14 +134,24 @@ class MemoryStore:
             holding = sum(word in words for words in everything)
             weight[word] = math.log(1 + (len(everything) - holding + 0.5) / (holding + 0.5))
         scored = []
-        for prepared, chunk, _ in self._rows(where):
+        for prepared, chunk, vector in self._rows(where):
             words = _words(prepared, chunk)
             counts = Counter(words)
             damping = K1 * (1 - B + B * len(words) / length) if length else K1
             score = sum(weight[w] * counts[w] * (K1 + 1) / (counts[w] + damping) for w in asked if counts[w])
             if score:
-                scored.append((score, prepared, chunk))
+                scored.append((score, prepared, chunk, vector))
         return _best(iter(scored), limit)
+
+    async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
+        """The chunks of these spans that a search with this filter may see: by document, in order."""
+        found = [
+            (0.0, prepared, chunk, vector)
+            for prepared, chunk, vector in self._rows(where)
+            if any(_spans(span, prepared, chunk) for span in spans)
+        ]
+        hits = [replace(hit, vector=None) for hit in _best(iter(found), len(found))]
+        return sorted(hits, key=lambda hit: (hit.source, hit.key, hit.ordinal))
 
     async def columns(self) -> Sequence[Column]:
         """The columns of metadata that a filter can put conditions to."""
@@ -139,10 +164,12 @@ class MemoryStore:
             counting.count(document.prepared.metadata)
         return counting.counts()
 
-    async def counts(self) -> Mapping[str, tuple[int, int]]:
-        """Documents and chunks of each source that has any."""
+    async def counts(self, access: Collection[str] | None = None) -> Mapping[str, tuple[int, int]]:
+        """Documents and chunks of each source that has any, that somebody with these labels may see."""
         counted: dict[str, tuple[int, int]] = {}
         for (source, _), document in sorted(self._documents.items()):
+            if not _may_see(access, document.prepared):
+                continue
             documents, chunks = counted.get(source, (0, 0))
             counted[source] = (documents + 1, chunks + sum(len(g.chunks) for g in document.prepared.groups))
         return counted
@@ -155,15 +182,36 @@ class MemoryStore:
         """Of every stored document of the source."""
         return {key for name, key in self._documents if name == source}
 
-    async def stored(self, source: str, keys: Sequence[str] | None = None) -> AsyncIterator[Stored]:
+    async def stored(
+        self, source: str, keys: Sequence[str] | None = None, *, access: Collection[str] | None = None
+    ) -> AsyncIterator[Stored]:
         """The source's documents, in the order of their keys."""
         for place in sorted(self._documents):
-            if place[0] == source and (keys is None or place[1] in keys):
+            wanted = place[0] == source and (keys is None or place[1] in keys)
+            if wanted and _may_see(access, self._documents[place].prepared):
                 yield _as_stored(self._documents[place], self._states[place], self._space)
 
     async def history(self, source: str, key: str) -> list[Moment]:  # noqa: ARG002 - as every store's
         """No past is kept."""
         return []
+
+    async def copies(self) -> list[StoredMarks]:
+        """The marks of the documents that are stored without rows, as copies of others."""
+        return [one async for one in self.every() if copy_of(one.state.row_key)]
+
+    async def holding(self, group_keys: Sequence[str]) -> list[StoredMarks]:
+        """The marks of the documents that have rows, and whose first group is one of these."""
+        return [
+            one
+            async for one in self.every()
+            if set(one.state.group_keys[:1]) & set(group_keys) and not copy_of(one.state.row_key)
+        ]
+
+    async def every(self) -> AsyncIterator[StoredMarks]:
+        """The marks of every stored document."""
+        for place in list(self._documents):
+            [marks] = _as_stored(self._documents[place], self._states[place], self._space).marks
+            yield marks
 
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first."""
@@ -190,7 +238,7 @@ class MemoryStore:
         stored = {
             key: vectors
             for document in self._documents.values()
-            for key, vectors in zip(document.prepared.state.group_keys, document.vectors, strict=True)
+            for key, vectors in zip(document.prepared.owed_keys, document.vectors, strict=True)
         }
         known = self._journal | stored
         return {key: known[key].copy() for key in group_keys if key in known}
@@ -264,15 +312,21 @@ class MemoryStore:
             if _seen(document.prepared, where) and all(holds(*one, metadata) for one in conditions):
                 for group, vectors in zip(document.prepared.groups, document.vectors, strict=True):
                     for chunk, vector in zip(group.chunks, vectors, strict=True):
-                        yield document.prepared, chunk, vector
+                        clause = where.clause
+                        if clause is None or true_of(clause, document.prepared, chunk, self._columns):
+                            yield document.prepared, chunk, vector
 
 
 def _as_stored(document: Embedded, state: DocumentState, space: EmbeddingSpace) -> Stored:
     prepared = document.prepared
     about = About(
-        title=prepared.title, url=prepared.url, media_type=prepared.media_type, metadata=prepared.metadata
+        title=prepared.title,
+        url=prepared.url,
+        media_type=prepared.media_type,
+        metadata=prepared.metadata,
+        access=prepared.access,
     )
-    keyed = list(enumerate(zip(prepared.state.group_keys, prepared.groups, strict=True)))
+    keyed = list(enumerate(zip(prepared.owed_keys, prepared.groups, strict=True)))
     chunks = tuple(
         StoredChunk(chunk=chunk, about=about, group_key=key, group_ordinal=number)
         for number, (key, group) in keyed
@@ -294,7 +348,14 @@ def _as_stored(document: Embedded, state: DocumentState, space: EmbeddingSpace) 
     )
 
 
+def _may_see(access: Collection[str] | None, prepared: Prepared) -> bool:
+    """Whether somebody with these labels may see it."""
+    return access is None or not prepared.access or not set(access).isdisjoint(prepared.access)
+
+
 def _seen(prepared: Prepared, where: Filter) -> bool:
+    if not _may_see(where.access, prepared):
+        return False
     if where.sources and prepared.state.source not in where.sources:
         return False
     return all(
@@ -308,7 +369,12 @@ def _equal(stored: object, wanted: object) -> bool:
     return stored == wanted and isinstance(stored, bool) == isinstance(wanted, bool)
 
 
-def _best(scored: Iterator[tuple[float, Prepared, Chunk]], limit: int) -> list[Hit]:
+def _spans(span: Span, prepared: Prepared, chunk: Chunk) -> bool:
+    is_of = (span.source, span.key) == (prepared.state.source, prepared.state.key)
+    return is_of and chunk.ordinal >= span.first and (span.last is None or chunk.ordinal <= span.last)
+
+
+def _best(scored: Iterator[tuple[float, Prepared, Chunk, Vector]], limit: int) -> list[Hit]:
     ranked = sorted(scored, key=lambda found: -found[0])[:limit]
     return [
         Hit(
@@ -322,10 +388,15 @@ def _best(scored: Iterator[tuple[float, Prepared, Chunk]], limit: int) -> list[H
             page=chunk.page,
             start=chunk.start,
             end=chunk.end,
-            url=prepared.url,
+            url=address(prepared.url, chunk.anchor),
             metadata=prepared.metadata,
+            media_type=prepared.media_type,
+            tokens=chunk.tokens,
+            line=chunk.line,
+            last_line=chunk.last_line,
+            vector=vector,
         )
-        for score, prepared, chunk in ranked
+        for score, prepared, chunk, vector in ranked
     ]
 
 

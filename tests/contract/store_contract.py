@@ -11,6 +11,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from pipeline import digest
 from pipeline.errors import StoreRefused
 from pipeline.protocols import Reader, Store
 from pipeline.records import (
@@ -56,6 +57,7 @@ def embedded(
     source: str = "notes",
     metadata: Metadata | None = None,
     vectors: Vectors | None = None,
+    access: tuple[str, ...] = (),
     **marks: str,
 ) -> Embedded:
     """A document of one group, none if it has no texts, whose vectors follow from what it says."""
@@ -64,9 +66,12 @@ def embedded(
         end = start + len(text)
         path = ("Handbook", f"Part {ordinal}")
         page = ordinal + 1 if ordinal else None
-        chunks.append(
-            Chunk(ordinal=ordinal, start=start, end=end, text=text, tokens=3, heading_path=path, page=page)
+        chunk = Chunk(
+            ordinal=ordinal, start=start, end=end, text=text, tokens=3, heading_path=path, page=page
         )
+        if ordinal:
+            chunk = replace(chunk, line=7 * ordinal, last_line=7 * ordinal + 3, anchor=f"#L{7 * ordinal}")
+        chunks.append(chunk)
         start = end
     groups = (EmbedGroup(title=f"About {key[:20]}", chunks=tuple(chunks)),) if chunks else ()
     if vectors is None:
@@ -87,6 +92,7 @@ def embedded(
         media_type="text/markdown",
         metadata=metadata or {},
         groups=groups,
+        access=access,
     )
     return Embedded(prepared=prepared, vectors=(vectors,) if groups else ())
 
@@ -189,11 +195,13 @@ class StoreContract:
         assert (hit.source, hit.key, hit.ordinal, hit.text) == ("notes", "a.md", 1, "the second words")
         assert (hit.title, hit.heading_path) == ("About a.md", ("Handbook", "Part 1"))
         assert (hit.page, hit.start, hit.end) == (2, 15, 31)
-        assert hit.url == document.prepared.url
+        assert hit.url == f"{document.prepared.url}#L7"
+        assert (hit.line, hit.last_line) == (7, 10)
         assert hit.metadata == {"team": "people", "n": 3}
         assert (hit.vector_rank, hit.text_rank) == (None, None)
         first = (await store.matching("first", limit=5, where=EVERYTHING))[0]
         assert (first.page, first.ordinal) == (None, 0)
+        assert (first.line, first.last_line, first.url) == (None, None, document.prepared.url)
 
     async def test_a_document_that_shrinks_leaves_no_tail(self, store: Store) -> None:
         neighbour = embedded("b.md", "word of a neighbour")
@@ -402,6 +410,105 @@ class StoreContract:
         assert await keys(store, Filter(metadata={"team": -0.0})) == ["zero"]
         assert await keys(store, Filter(metadata={"team": "people", "other": 1})) == []
         assert await keys(store, Filter(metadata={"a": "people"})) == []
+
+    async def test_a_search_for_somebody_sees_what_has_one_of_their_labels_or_none(
+        self, store: Store
+    ) -> None:
+        held = {"open": (), "staff": ("staff",), "both": ("board", "staff"), "board": ("board",)}
+        await store.replace([embedded(key, f"word {key}", access=held[key]) for key in held])
+        seen = {
+            None: ["board", "both", "open", "staff"],
+            (): ["open"],
+            ("staff",): ["both", "open", "staff"],
+            ("board", "staff", "board"): ["board", "both", "open", "staff"],
+            ("nobody",): ["open"],
+            ("Staff", "staff "): ["open"],
+        }
+        for access, wanted in seen.items():
+            assert await keys(store, Filter(access=access)) == wanted, access
+            there = [document.key async for document in store.stored("notes", access=access)]
+            assert there == wanted
+            some = store.stored("notes", ["both", "board"], access=access)
+            assert [document.key async for document in some] == [key for key in wanted if key[0] == "b"]
+            assert await store.counts(access) == {"notes": (len(wanted), len(wanted))}
+        assert await keys(store, Filter(sources=("other",), access=("staff",))) == []
+        [both] = [document async for document in store.stored("notes", ["both"])]
+        assert both.marks[0].about.access == both.chunks[0].about.access == ("board", "staff")
+        await store.replace([embedded("open", "word open", access=("board",)), embedded("both", "word both")])
+        assert await keys(store, Filter(access=("staff",))) == ["both", "staff"]
+        await store.remove("notes", ["both"])
+        assert await keys(store, Filter(access=())) == []
+        assert await store.counts(()) == {}
+
+    async def test_a_copy_has_marks_and_no_rows(self, store: Store) -> None:
+        holder = embedded("a.md", "one word", "two words", group_key="shared", access=("staff",))
+        other = embedded("a.md", "one word", "two words", group_key="shared", source="it's")
+        await store.replace([holder, other, embedded("z.md", "a word")])
+        assert {one.state.source for one in await store.holding(["shared", "unknown"])} == {"notes", "it's"}
+        assert await store.copies() == []
+        place = ("notes", "a.md")
+        row_key = digest.as_copy("w1", *place)
+        state = replace(other.prepared.state, row_key=row_key)
+        copy = Embedded(prepared=replace(other.prepared, state=state, groups=()), vectors=())
+        await store.replace([copy])
+        assert await store.counts() == {"notes": (2, 3), "it's": (1, 0)}
+        assert await store.states("it's", ["a.md"]) == {"a.md": state}
+        assert {source for source, *_ in await places(store)} == {"notes"}
+        [found] = await store.copies()
+        assert (found.state, found.chunk_count, digest.copy_of(found.state.row_key)) == (state, 0, place)
+        [holding] = await store.holding(["shared"])
+        assert (holding.state, holding.about.access) == (holder.prepared.state, ("staff",))
+        assert len((await store.vectors(["shared"]))["shared"]) == 2
+        assert len([one async for one in store.every()]) == 3
+        [stored] = [one async for one in store.stored("it's")]
+        assert (stored.chunks, stored.marks[0].state) == ((), state)
+        with pytest.raises(StoreRefused, match="cannot be stored"):
+            await store.replace([replace(copy, prepared=replace(copy.prepared, state=other.prepared.state))])
+        await store.replace([other])
+        assert await store.copies() == []
+        assert await store.counts() == {"notes": (2, 3), "it's": (1, 2)}
+
+    async def test_hostile_places_of_copies_are_data(self, store: Store) -> None:
+        for key in HOSTILE:
+            one = embedded(key, "word")
+            state = replace(one.prepared.state, row_key=digest.as_copy("w1", "it's", key))
+            await store.replace(
+                [Embedded(prepared=replace(one.prepared, state=state, groups=()), vectors=())]
+            )
+        assert {digest.copy_of(one.state.row_key) for one in await store.copies()} == {
+            ("it's", key) for key in HOSTILE
+        }
+
+    async def test_a_search_for_somebody_gives_as_many_as_are_asked_for(self, store: Store) -> None:
+        question = np.ones(SPACE.dimensions, np.int8)
+        near = [
+            embedded(f"secret {n}", "word word", vectors=question[None], access=("board",)) for n in range(40)
+        ]
+        far = [embedded(f"{n}", "word among others", vectors=-question[None] + n) for n in range(1, 21)]
+        await store.replace([*near, *far])
+        seen = Filter(access=("staff",))
+        for hits in (
+            await store.nearest(question, limit=10, where=seen),
+            await store.matching("word", limit=10, where=seen),
+        ):
+            assert len(hits) == 10
+            assert not any(hit.key.startswith("secret") for hit in hits)
+
+    async def test_a_search_for_somebody_finds_no_row_that_is_no_passage(self, store: Store) -> None:
+        await store.replace([embedded("a.md", "one word", "two words", "three words")])
+        await store.replace([embedded("a.md", "one word")])
+        await store.remove("notes", ["never.md"])
+        assert await keys(store, Filter(access=())) == ["a.md"]
+        assert len(await places(store, Filter(access=()))) == 1
+
+    async def test_hostile_labels_are_data(self, store: Store) -> None:
+        labels = sorted({*HOSTILE, "') OR true --", "a,b", "['x']", "NULL", "*", "%", " "} - {""})
+        await store.replace([embedded(f"{n}", "word", access=(label,)) for n, label in enumerate(labels)])
+        for number, label in enumerate(labels):
+            assert await keys(store, Filter(access=(label,))) == [f"{number}"], label
+        every = sorted(str(number) for number in range(len(labels)))
+        assert await keys(store, Filter(access=tuple(labels))) == every
+        assert await keys(store, Filter(access=("",))) == []
 
     async def test_hostile_metadata_names_are_data(self, store: Store) -> None:
         names = [

@@ -47,6 +47,12 @@ class TestLocalEmbedder(EmbedderContract):
         return local
 
 
+class TestLocalEmbedderWithoutContext(EmbedderContract):
+    @pytest.fixture(scope="class")
+    def embedder(self) -> Embedder:
+        return LocalEmbedder(contextual=False)
+
+
 class TestPerplexityContextualCodes(EmbedderContract, LeadContract):
     @pytest.fixture
     async def embedder(self, service: EmbeddingService) -> AsyncIterator[Embedder]:

@@ -193,7 +193,40 @@ def test_a_link_leads_to_the_file_on_the_web(
     repository: str, settings: dict[str, object], page: str | None
 ) -> None:
     chosen = GitSettings.model_validate({"type": "git", "repository": repository, **settings})
-    assert GitConnector(source="docs", settings=chosen)._page("a b/ü.md") == page
+    assert GitConnector(source="docs", settings=chosen)._page("a b/ü.md")[0] == page
+
+
+@pytest.mark.parametrize(
+    ("repository", "settings", "anchor"),
+    [
+        ("https://github.com/o/r.git", {}, "?plain=1#L{line}-L{last_line}"),
+        ("git@gitlab.com:g/s/r.git", {}, "?plain=1#L{line}-{last_line}"),
+        ("ssh://git@codeberg.org/o/r", {}, "?display=source#L{line}-L{last_line}"),
+        ("https://bitbucket.org/o/r", {}, "#lines-{line}:{last_line}"),
+        ("https://github.com/o/r.git", {"web": "https://w/{path}"}, None),
+        ("https://github.com/o/r.git", {"web_lines": "#n{line}"}, "#n{line}"),
+        ("https://git.example.org/r", {"web_lines": "#n{line}"}, None),
+        ("/srv/r", {"web": "https://w/{path}", "web_lines": "#n{line}"}, "#n{line}"),
+    ],
+)
+async def test_a_link_leads_to_the_lines_of_a_passage(
+    repository: str, settings: dict[str, object], anchor: str | None
+) -> None:
+    chosen = GitSettings.model_validate({"type": "git", "repository": repository, **settings})
+    assert GitConnector(source="docs", settings=chosen)._page("a.md")[1] == anchor
+
+
+async def test_a_document_brings_the_link_to_its_lines(place: Repository) -> None:
+    place.put("a.md", b"# A")
+    connector = place.connector(web="https://w/{path}", web_lines="#n{line}")
+    [ref] = await listed(connector)
+    raw = await connector.load(ref)
+    assert (raw.url, raw.anchor) == ("https://w/a.md", "#n{line}")
+
+
+def test_a_template_of_lines_names_the_line() -> None:
+    with pytest.raises(ValidationError, match=r"must have \{line\} in it"):
+        GitSettings.model_validate({"type": "git", "repository": "/srv/r", "web_lines": "#top"})
 
 
 async def test_what_is_not_there_is_refused(place: Repository, tmp_path: Path) -> None:

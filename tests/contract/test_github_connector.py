@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from connectors.github import GithubConnector, GithubSettings
 from pipeline.errors import SourceRefused, SourceUnavailable
+from pipeline.records import RawDocument
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
 from tests.loopback import Asked, Said, hasten, serving
 
@@ -33,6 +34,7 @@ class Github:
     fails: dict[str, list[Said]] = field(default_factory=dict)
     """Answers in place of the usual ones, for paths that match."""
     numbers: dict[str, int] = field(default_factory=dict)
+    private: bool = False
     clock: int = 0
 
     def tick(self) -> str:
@@ -69,7 +71,7 @@ class Github:
         chosen = {"type": "github", "repository": "o/r", "base_url": self.url, **settings}
         return GithubConnector(source="docs", settings=GithubSettings.model_validate(chosen))
 
-    def answer(self, asked: Asked) -> Said:
+    def answer(self, asked: Asked) -> Said:  # noqa: PLR0911 - an answer for each path
         self.asked.append(f"{asked.path}?{asked.query}" if asked.query.get("page") else asked.path)
         for pattern, answers in self.fails.items():
             if answers and re.search(pattern, self.asked[-1]):
@@ -79,6 +81,8 @@ class Github:
         assert asked.headers["x-github-api-version"] == "2022-11-28"
         if asked.path == "/graphql":
             return self.graph(asked.json())
+        if asked.path == "/repos/o/r":
+            return Said(content={"full_name": "o/r", "private": self.private})
         if asked.path == "/repos/o/r/issues":
             wanted = set(filter(None, asked.query.get("labels", "").split(",")))
             found = [
@@ -216,10 +220,10 @@ async def test_only_changed_conversations_are_asked_for_their_comments(place: Gi
     place.issue(2)
     connector = place.connector()
     refs = await listed(connector)
-    assert place.asked == ["/repos/o/r/issues"]
+    assert place.asked == ["/repos/o/r", "/repos/o/r/issues"]
     for ref in refs:
         await connector.load(ref)
-    assert place.asked[1:] == ["/repos/o/r/issues/1/comments"]
+    assert place.asked[2:] == ["/repos/o/r/issues/1/comments"]
 
 
 async def test_labels_and_state_choose(place: Github) -> None:
@@ -268,3 +272,19 @@ async def test_a_wrong_token_and_a_repository_that_is_not_there_are_refused(plac
     elsewhere = good.model_copy(update={"repository": "o/elsewhere"})
     with pytest.raises(SourceRefused, match="o/elsewhere is not there, or the token may not see it"):
         await listed(GithubConnector(source="docs", settings=elsewhere))
+
+
+async def test_what_was_said_in_a_private_repository_has_its_label(place: Github) -> None:
+    place.issue(1)
+    [public] = await listed(place.connector())
+    assert (await read_one(place.connector())).access is None, "the settings' own hold"
+    place.private = True
+    connector = place.connector()
+    [ref] = await listed(connector)
+    assert ref.version != public.version, "so that it is read anew"
+    assert (await connector.load(ref)).access == ("github:o/r",)
+
+
+async def read_one(connector: GithubConnector) -> RawDocument:
+    [ref] = await listed(connector)
+    return await connector.load(ref)

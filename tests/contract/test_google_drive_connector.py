@@ -342,12 +342,9 @@ async def test_access_tells_who_may_read_and_moves_the_version(place: Drive) -> 
         {"id": "2", "type": "group", "emailAddress": "crew@fern.org"},
         {"id": "3", "type": "user", "emailAddress": "old@fern.org", "deleted": True},
     ]
-    settings = {"access": True, "folders": [ROOT, drive]}
+    settings = {"permissions": True, "folders": [ROOT, drive]}
     found = await read(place, **settings)
-    assert [found[name].metadata["access"] for name in ("a.md", "b.md")] == [
-        ["ada@fern.org"],
-        ["crew@fern.org"],
-    ]
+    assert [found[name].access for name in ("a.md", "b.md")] == [("ada@fern.org",), ("crew@fern.org",)]
     before = {ref.key: ref.version for ref in await listed(place.connector(**settings))}
     place.files[key]["permissions"] += [
         {"id": "4", "type": "domain", "domain": "fern.org"},
@@ -357,10 +354,14 @@ async def test_access_tells_who_may_read_and_moves_the_version(place: Drive) -> 
         place.files[one]["permissionIds"] = ["1", "4", "anyoneWithLink"]
     place.fails["permissions"] = [refused(403, "insufficientFilePermissions")]
     found = await read(place, **settings)
-    assert found["a.md"].metadata["access"] == ["ada@fern.org", "anyone", "fern.org"]
-    assert "access" not in found["b.md"].metadata, "Google does not tell"
+    assert found["a.md"].access == ("ada@fern.org", "anyone", "fern.org")
+    assert found["b.md"].access == ("undisclosed",), "Google does not tell"
+    place.fails["permissions"] = [refused(403, "insufficientFilePermissions")]
+    assert (await read(place, **settings, access=["crew"]))["b.md"].access is None, "the settings' own hold"
     assert all(found[name].ref.version != before[found[name].ref.key] for name in ("a.md", "b.md"))
-    assert "access" not in (await read(place))["a.md"].metadata
+    place.permissions[shared] = []
+    assert (await read(place, **settings))["b.md"].access == ("undisclosed",), "that nobody may is not all"
+    assert (await read(place))["a.md"].access is None
 
 
 async def test_a_list_that_is_not_whole_is_an_error(place: Drive) -> None:

@@ -49,10 +49,10 @@ async def test_tables_of_a_later_form_or_of_somebody_else_are_refused(uri: str) 
     await database.create_table("chunks", schema=schema)
     with pytest.raises(StoreRefused, match="not made by Docweave"):
         await LanceStore.open(uri, space=SPACE)
-    later = schema.with_metadata({b"docweave.schema": b"3", b"docweave.space": b"{}"})
+    later = schema.with_metadata({b"docweave.schema": b"4", b"docweave.space": b"{}"})
     await database.create_table("chunks", schema=later, mode="overwrite")
     for refused in (LanceStore.open(uri, space=SPACE), (await LanceReader.open(uri)).space()):
-        with pytest.raises(StoreRefused, match="has form 3, and this Docweave knows forms up to 2"):
+        with pytest.raises(StoreRefused, match="has form 4, and this Docweave knows forms up to 3"):
             await refused
 
 

@@ -206,9 +206,17 @@ async def test_whoever_comes_between_looking_and_storing_is_seen(uri: str) -> No
             other = await LanceStore.open(uri, space=SPACE)
             await other.replace([embedded("a.md", *["longer"] * (5 * looks)), embedded(f"{looks}", "word")])
 
+    told: list[str | None] = []
+
+    def about(before: str | None) -> str:
+        told.append(before)
+        return "{}"
+
     late = chunk_rows([embedded("a.md", "late")], SPACE)
-    await put(late, [("notes", "a.md")], "{}", lambda: to_write(uri), between)
+    await put(late, [("notes", "a.md")], about, lambda: to_write(uri), between)
     assert looks == 3
+    batches = ['{"notes": ["a.md"]}', '{"notes": ["a.md", "1"]}', '{"notes": ["a.md", "2"]}']
+    assert told == batches, "what the batch is about is told anew of what stands there by then"
     assert await texts_in(table) == {"1": ["word"], "2": ["word"], "a.md": ["late"]}
 
 
@@ -222,7 +230,7 @@ async def test_who_never_has_a_turn_gives_up_and_says_so(uri: str, monkeypatch: 
 
     late = chunk_rows([embedded("a.md", "late")], SPACE)
     with pytest.raises(StoreUnavailable, match="others have stored documents in between 3 times"):
-        await put(late, [("notes", "a.md")], "{}", lambda: to_write(uri), always)
+        await put(late, [("notes", "a.md")], lambda _: "{}", lambda: to_write(uri), always)
     assert (await texts_in(await chunks_of(uri)))["a.md"] == ["one"]
 
 

@@ -139,7 +139,7 @@ async def test_maintaining_twice_does_nothing_the_second_time(uri: str) -> None:
     assert first["chunks"].swept == due["chunks"].swept > 0
     assert first["chunks"].compacted
     assert first["documents"].compacted
-    assert set(first["chunks"].indexed) == {"key", "group_key", "vector"}
+    assert set(first["chunks"].indexed) == {"source", "key", "group_key", "vector"}
     assert first["spending"].idle
     versions = [await (await table_of(uri, name)).version() for name in ("chunks", "documents")]
     second = await maintained(uri, kept)
@@ -152,7 +152,7 @@ async def test_a_dry_run_changes_nothing(uri: str) -> None:
     await filled(uri)
     before = files(uri)
     due = await maintained(uri, dry_run=True)
-    assert due["chunks"].indexed == ("key", "group_key", "vector")
+    assert due["chunks"].indexed == ("source", "key", "group_key", "vector")
     assert files(uri) == before
 
 

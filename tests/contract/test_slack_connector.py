@@ -347,6 +347,10 @@ async def test_public_channels_are_those_that_the_app_is_in_and_private_ones_are
             GENERAL: False,
             SECRET: True,
         }
+        assert {raw.metadata["channel"]: raw.access for raw in found.values()} == {
+            "general": None,
+            "secret": ("chat:#secret",),
+        }
     place.asked.clear()
     await read(place, channels=["general"])
     assert place.asked.count("conversations.list") == 1, "private ones are not asked for without need"

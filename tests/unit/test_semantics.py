@@ -17,6 +17,7 @@ import lancedb
 import pytest
 
 from apps import tables
+from connectors.labelled import Labelled
 from pipeline.budget import Budget
 from pipeline.chunk import Chunker
 from pipeline.errors import (
@@ -31,7 +32,7 @@ from pipeline.ingest import ingest_source, plan_source
 from pipeline.parse import DocumentParser
 from pipeline.plan import RemovalGuard
 from pipeline.protocols import Store
-from pipeline.records import Contained, Document, Embedded, EmbedRequest, ItemRef, RawDocument
+from pipeline.records import Contained, Document, Embedded, EmbedRequest, Filter, ItemRef, RawDocument
 from pipeline.report import SourceReport
 from pipeline.stores.lance import LanceStore
 from tests.fakes import MemorySource, OracleEmbedder
@@ -39,7 +40,7 @@ from tests.settings_text import Load
 from tests.world import Open, World, text
 
 PAGE = Path(__file__).parents[2] / "docs" / "semantics.md"
-TOLD = ("added", "changed", "renamed", "rewritten", "touched", "removed", "withheld", "left")
+TOLD = ("added", "changed", "renamed", "rewritten", "copies", "touched", "removed", "withheld", "left")
 Run = Callable[[], Awaitable[SourceReport | None]]
 
 
@@ -279,12 +280,26 @@ async def test_a_document_comes_back(world: World, watch: Watch) -> None:
     await watch.holds(it="leave.md")
 
 
-async def test_its_metadata_or_access_labels_change(world: World, watch: Watch) -> None:
-    world.items.metadata["leave.md"] = {"allowed": ["people", "board"]}
-    await watch.holds(it="leave.md")
-    assert {tuple(row.metadata["allowed"]) for row in rows_of(await world.content(), "leave.md")} == {
-        ("people", "board")
-    }
+@pytest.mark.parametrize("what", ["metadata", "labels"])
+async def test_its_metadata_or_access_labels_change(world: World, watch: Watch, what: str) -> None:
+    if what == "metadata":
+        world.items.metadata["leave.md"] = {"tags": ["people", "board"]}
+        await watch.holds(it="leave.md")
+        [tags] = {tuple(row.metadata["tags"]) for row in rows_of(await world.content(), "leave.md")}
+        assert tags == ("people", "board")
+    else:
+        world.items.access["leave.md"] = ("people", "board", "people")
+        await watch.holds(it="leave.md")
+        seen = {access: await found_by(world, access) for access in [("board",), ("staff",), ()]}
+        assert {access for access, found in seen.items() if "leave.md" in found} == {("board",)}
+        assert seen["board",] > seen[()] == seen["staff",]
+
+
+async def found_by(world: World, access: tuple[str, ...]) -> set[str]:
+    """The documents that somebody with these labels finds."""
+    question = await world.embedder.embed_query("anything")
+    hits = await world.store.nearest(question, limit=10_000, where=Filter(access=access))
+    return {hit.key for hit in hits}
 
 
 class Titled(MemorySource):
@@ -408,6 +423,19 @@ async def test_the_metadata_of_the_source_changes(world: World, watch: Watch) ->
     await watch.holds()
 
 
+async def test_the_access_labels_of_the_source_change(world: World, watch: Watch) -> None:
+    world.items.access["leave.md"] = ("people",)
+    await world.ingest()
+    labelled = Labelled(connector=world.items, access=("staff",))
+    every = set(world.items.items)
+    others = every - {"leave.md"}
+    await watch.holds(
+        lambda: ingest_source(labelled, world.pipeline), all_but_those_with_their_own=others, fresh=False
+    )
+    assert await found_by(world, ("staff",)) == others
+    assert await found_by(world, ("people",)) == {"leave.md"}
+
+
 async def test_the_chunk_size_changes(world: World, watch: Watch) -> None:
     world.chunker = Chunker(max_tokens=128)
     await watch.holds()
@@ -481,6 +509,98 @@ async def test_a_model_is_changed_back(world: World, watch: Watch, uri: str) -> 
         await beside.ingest()
         await beside.store.publish()
     await Watch(await rebuilding(world, uri, OracleEmbedder()), watch.row).holds()
+
+
+# --- copies
+
+
+@pytest.fixture
+async def once(world: World) -> World:
+    """Where copies are stored once, with one: of `leave.md`."""
+    world.copies_once = True
+    world.items.items["copy.md"] = world.items.items["leave.md"]
+    await world.ingest()
+    await world.ingest()
+    assert (await world.content())["states"]["copy.md"].group_keys
+    return world
+
+
+async def test_a_copy_is_added(once: World, watch: Watch) -> None:
+    once.items.items["zzz.md"] = once.items.items["leave.md"]
+    await watch.holds(it="zzz.md", fresh=False)
+
+
+async def test_a_copy_is_added_for_other_people(once: World, watch: Watch) -> None:
+    once.items.items["board.md"] = once.items.items["leave.md"]
+    once.items.access["board.md"] = ("board",)
+    await watch.holds(it="board.md", fresh=False)
+
+
+async def test_two_copies_are_added(once: World, watch: Watch) -> None:
+    once.items.items["one.md"] = once.items.items["other.md"] = text("twins")
+    both = {"one.md", "other.md"}
+    await watch.holds(both=both, one_of_them=both, the_first_of_them="one.md", fresh=False)
+    assert len(once.sent_now) == 1
+
+
+async def test_a_document_becomes_a_copy(once: World, watch: Watch) -> None:
+    once.items.items["travel.md"] = once.items.items["leave.md"]
+    await watch.holds(it="travel.md", fresh=False)
+
+
+async def test_a_copy_is_edited(once: World, watch: Watch) -> None:
+    once.items.items["copy.md"] += "\nOne more line.\n"
+    await watch.holds(it="copy.md", fresh=False)
+
+
+async def test_a_copy_is_removed(once: World, watch: Watch) -> None:
+    del once.items.items["copy.md"]
+    await watch.holds(it="copy.md", fresh=False)
+
+
+async def test_what_it_copies_is_removed(once: World, watch: Watch) -> None:
+    del once.items.items["leave.md"]
+    await watch.holds(it="copy.md", what_it_copies="leave.md")
+
+
+async def test_what_it_copies_is_edited(once: World, watch: Watch) -> None:
+    once.items.items["leave.md"] += "\nOne more line.\n"
+    await watch.holds(it="copy.md", what_it_copies="leave.md", both={"copy.md", "leave.md"})
+
+
+async def test_what_it_copies_gets_other_labels(once: World, watch: Watch) -> None:
+    once.items.access["leave.md"] = ("board",)
+    await watch.holds(it="copy.md", both={"copy.md", "leave.md"})
+
+
+async def test_what_it_copies_is_renamed(once: World, watch: Watch) -> None:
+    once.items.items["people/leave.md"] = once.items.items.pop("leave.md")
+    new = {"people/leave.md"}
+    words = {"the_new_key, it": {*new, "copy.md"}}
+    await watch.holds(it="copy.md", the_new_key=new, the_old_key="leave.md", **words, fresh=False)
+
+
+async def test_what_it_copies_goes_from_another_source(once: World, watch: Watch) -> None:
+    archive = replace(once, items=MemorySource(source="archive", items={"z.md": text("z")}))
+    await archive.ingest()
+    once.items.items["z.md"] = text("z")
+    assert (await once.ingest()).copies == 1
+    archive.items.items = {}
+    await archive.ingest()
+    await watch.holds(it="z.md", fresh=False)
+
+
+async def test_copies_are_to_be_stored_once(world: World, watch: Watch) -> None:
+    world.items.items["zzz.md"] = world.items.items["leave.md"]
+    await world.ingest()
+    world.copies_once = True
+    await watch.holds(it="zzz.md", fresh=False)
+
+
+async def test_copies_are_to_be_kept_again(once: World, watch: Watch) -> None:
+    once.copies_once = False
+    copies = {one.state.key for one in await once.store.copies()}
+    await watch.holds(it=copies)
 
 
 # --- sources
