@@ -55,12 +55,17 @@ class _Setting:
     """What the value itself has to choose from, where it is a union."""
 
 
-def explain(error: ValidationError, file: YamlFile) -> Iterator[Problem]:
-    """Each thing that pydantic found, where it stands in the file; nothing that reading it had reported."""
+def explain(
+    error: ValidationError, file: YamlFile, model: type[BaseModel] = Settings
+) -> Iterator[Problem]:
+    """Each thing that pydantic found in what the file says of the model, where it stands there.
+
+    Nothing that reading the file had reported.
+    """
     reported = {problem.path for problem in file.problems}
     for details in error.errors(include_url=False):
         at_key = details["type"] in ("extra_forbidden", "missing") or _KEY in details["loc"]
-        for path, message in _messages(details, _locate(details["loc"])):
+        for path, message in _messages(details, _locate(details["loc"], model)):
             if path not in reported:
                 written = "" if at_key else _written(file, path, details)
                 yield file.problem_at(path, message + written, at_key=at_key)
@@ -151,9 +156,9 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _locate(location: tuple[int | str, ...]) -> _Setting:
-    """Walk the settings along pydantic's location, which also names each choice of a union."""
-    here: object = Settings
+def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> _Setting:
+    """Walk the model along pydantic's location, which also names each choice of a union."""
+    here: object = model
     found = _Setting(path=())
     union: OneOf | None = None
     siblings: Sequence[type[BaseModel]] = ()
@@ -180,7 +185,12 @@ def _annotation(field: FieldInfo | None) -> object:
     if field is None:
         return None
     marks = [mark for mark in field.metadata if isinstance(mark, OneOf)]
-    return Annotated[field.annotation, marks[0]] if marks else field.annotation
+    if marks:
+        return Annotated[field.annotation, marks[0]]
+    # A name may stand for some settings: `schedule: nightly`.
+    kinds = get_args(field.annotation)
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return models[0] if len(models) == 1 and str in kinds else field.annotation
 
 
 def _choices(here: object) -> tuple[OneOf | None, dict[str, type[BaseModel]]]:

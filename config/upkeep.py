@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from connectors.schedule import Scheduled
 from connectors.settings import StrictModel
 from pipeline.upkeep import VECTOR_ROWS, Policy
 
@@ -32,6 +33,12 @@ class UpkeepSettings(StrictModel):
         description="auto: from 100,000 passages on, `docweave maintain` makes an index of the vectors, and "
         "searches find nearly all (over 98 %) of what comparing every vector finds, in much less time. "
         "never: every vector is compared, and an index that is there is dropped.",
+    )
+
+    schedule: Scheduled = Field(
+        default=None,
+        description="When `docweave deploy` and `docweave up` have `docweave maintain` done: a schedule, or "
+        "the name of one of `schedules`. Left out: when somebody says so.",
     )
 
     @property

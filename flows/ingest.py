@@ -5,6 +5,7 @@ Sources take turns because each may use all that `embedding.concurrency` allows,
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Mapping
 from functools import partial
@@ -16,15 +17,20 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run, task_run
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from config.build import build_pipeline, connectors, patience, removal_guard
 from config.load import load_settings
 from config.settings import Settings
-from flows import plan_file
+from flows import approval, naming, plan_file
 from flows.budgets import Budgets, budgets
+from flows.clock import Clock, clock
+from flows.jitter import begin_within
+from flows.observed import begin, listing, observed
 from flows.progress import watcher
 from flows.secrets import know_blocks
+from flows.shards import crew_for
+from flows.stopping import stoppable
 from flows.summary import counts, number
 from flows.switching import check_switch
 from flows.telling import busy_skips, telling
@@ -57,6 +63,7 @@ async def run_here(
 
     Raises:
         DocweaveError: the scheduler's server does not answer, or did not start.
+        asyncio.CancelledError: it was stopped.
     """
     begun = ingest(config, sources, rebuild, approve_removals, plan, return_state=True)
     run = cast("Awaitable[State[Any]]", begun)
@@ -66,6 +73,8 @@ async def run_here(
         server = PREFECT_API_URL.value() or "the server that is started for the time of a run"
         reason = f"at {server}: {error}".partition("\n")[0]
         raise DocweaveError(f"Prefect could not run the flow {_CREDENTIALS.sub('//', reason)}") from error
+    if state.is_cancelled():
+        raise asyncio.CancelledError(state.message)
     return None if state.is_completed() else str(state.message)
 
 
@@ -91,7 +100,7 @@ def _flow_run_name() -> str:
         names = source_names(str(parameters["config"]), parameters.get("sources"))
     except DocweaveError:
         names = parameters.get("sources") or []
-    return f"{'rebuild' if parameters.get('rebuild') else 'ingest'} {', '.join(names)}".strip()[:200]
+    return naming.begun(names, rebuild=bool(parameters.get("rebuild")))
 
 
 def source_names(config: str, sources: list[str] | None, *, rebuild: bool = False) -> list[str]:
@@ -113,6 +122,7 @@ async def ingest(
     rebuild: bool = False,  # noqa: FBT001, FBT002 - a deployment's parameters
     approve_removals: int | None = None,
     plan: str | None = None,
+    start_within: float = 0,
 ) -> State[Any]:
     """Bring the tables up to date with the documents, source by source.
 
@@ -129,11 +139,25 @@ async def ingest(
             more than they allow. Left out: none beyond these.
         plan: The path of a plan that `docweave plan --save` wrote: exactly that is done, in the sources
             named, or in all that it is about. What has moved since is reported and not touched.
+        start_within: Seconds. The run begins after a random part of them: the jitter of a schedule.
     """
+    async with stoppable() as stop:
+        await begin_within(start_within)
+        return await _ingested(config, sources, rebuild=rebuild, approve_removals=approve_removals, plan=plan)
+    return Cancelled(message=f"{stop.reason}; what was committed stays, and is not paid for again")
+
+
+async def _ingested(
+    config: str, sources: list[str] | None, *, rebuild: bool, approve_removals: int | None, plan: str | None
+) -> State[Any]:
+    """How the run ended."""
     try:
         names = await _begun(config, sources, rebuild=rebuild, plan=plan)
         generation = await stage(config) if rebuild else None
         ended, failed = await _each(config, names, generation, approve_removals, plan)
+        if not (rebuild or plan):
+            failed += await _approved(config, ended)
+        await naming.name_run(ended, len(failed))
         message = _stopped(ended, rebuild=rebuild) or f"{number(len(names), 'source')} ingested"
         if failed:
             message = f"{len(failed)} of {number(len(names), 'source')} failed: {'; '.join(failed)}"
@@ -148,7 +172,11 @@ async def _begun(config: str, sources: list[str] | None, *, rebuild: bool, plan:
     """The sources that the run is about, all that can be wrong with its parameters having been looked at."""
     names = source_names(config, sources, rebuild=rebuild)
     settings = load_settings(Path(config))
+    begin(settings)
     budgets.set(Budgets.of(settings))
+    clock.set(Clock.of(settings))
+    approval.approvals.set(approval.Approvals())
+    await naming.tag_run([*names[: naming.TAGGED_SOURCES], *(["rebuild"] if rebuild else [])])
     if plan:
         names = plan_file.chosen(Path(plan), sources or [], settings, rebuild=rebuild)
         await plan_file.check_settings(Path(plan), names, settings)
@@ -167,6 +195,18 @@ async def _each(
         except Exception as error:  # noqa: BLE001 - whatever it is, it does not stop the other sources
             failed.append(f"{name}: {_said(error)}")
     return ended, failed
+
+
+async def _approved(config: str, ended: list[dict[str, JsonValue]]) -> list[str]:
+    """Remove what is withheld and a person approves of, and note it in `ended`; give what failed of it."""
+    granted = await approval.granted(load_settings(Path(config)), ended)
+    again, failed = await _each(config, granted, None, None, None)
+    done = {one["source"] for one in again}
+    for one in ended:
+        if one["source"] in done:
+            one |= {"failed": 0, "left": 0, "withheld": 0}  # what is still so, stands in the other report
+    ended += again
+    return failed
 
 
 def _stopped(ended: list[dict[str, JsonValue]], *, rebuild: bool) -> str:
@@ -203,28 +243,43 @@ async def one_source(
     Raises:
         DocweaveError: as `ingest_source`. Tried again only if it may pass.
     """
-    logger, watching = get_run_logger(), watcher.get()
+    logger, watching = get_run_logger(source=source), watcher.get()
     logger.info("%s: listing", source)
     try:
         async with telling(source, logger, watching) as teller:
             settings = load_settings(Path(config))
+            teller.about(settings)
             [(connector, metadata)] = connectors(settings, [source])
-            async with (
-                build_pipeline(settings, rebuild=generation is not None, generation=generation) as pipeline,
-                busy_skips(settings, teller),
-                pipeline.store.lease(_doing(source), wait=patience(settings), tell=teller.waiting),
-            ):
-                spent = budgets.get() or Budgets.of(settings)
-                with spent.trying(teller):
-                    await ingest_source(
-                        connector,
-                        pipeline,
-                        metadata=metadata,
-                        guard=removal_guard(settings, source, approved=approve_removals),
-                        plan=plan_file.read_source(Path(plan), source) if plan else None,
-                        budgets=spent.for_source(source),
-                        observe=teller.observe,
+            timer = clock.get() or Clock.of(settings)
+            with timer.run(source):
+                async with (
+                    observed(settings, source, teller),
+                    build_pipeline(
+                        settings, rebuild=generation is not None, generation=generation
+                    ) as pipeline,
+                    busy_skips(settings, teller),
+                    pipeline.store.lease(
+                        _doing(source), wait=patience(settings), tell=teller.waiting
+                    ) as lease,
+                ):
+                    spent = budgets.get() or Budgets.of(settings)
+                    crew = await crew_for(
+                        settings, config, source, generation=generation, lease=lease, tell=teller.waiting
                     )
+                    with spent.trying(teller), timer.source(source):
+                        await ingest_source(
+                            connector,
+                            pipeline,
+                            metadata=metadata,
+                            guard=approval.limited(
+                                removal_guard(settings, source, approved=approve_removals), source
+                            ),
+                            plan=plan_file.read_source(Path(plan), source) if plan else None,
+                            budgets=spent.for_source(source),
+                            crew=crew,
+                            observe=listing(teller.observe),
+                        )
+                    await teller.stored(pipeline.store, generation)
     except Exception as error:
         watching.failed(source, error, again_in=_again_in(error))
         raise

@@ -13,6 +13,8 @@ from prefect.states import Completed, Failed
 from config.build import maintain as maintained
 from config.load import load_settings
 from flows import upkeep_words
+from flows.jitter import begin_within
+from flows.observed import begin
 from flows.secrets import know_blocks
 from pipeline.errors import DocweaveError, StoreBusy
 
@@ -20,7 +22,7 @@ know_blocks()
 
 
 @flow(name="maintain", persist_result=False, retries=0)
-async def maintain(config: str) -> State[Any]:
+async def maintain(config: str, start_within: float = 0) -> State[Any]:
     """Compact the tables, make and extend their indexes, and clear away what nobody needs any more.
 
     Waits while another run writes the tables, as the settings say; with `when_busy: skip` it leaves them to
@@ -28,10 +30,13 @@ async def maintain(config: str) -> State[Any]:
 
     Args:
         config: The path of the YAML settings.
+        start_within: Seconds. The run begins after a random part of them: the jitter of a schedule.
     """
+    await begin_within(start_within)
     logger = get_run_logger()
     try:
         settings = load_settings(Path(config))
+        begin(settings)
         tended = await maintained(settings, tell=logger.info)
     except StoreBusy as error:
         if settings.store.when_busy != "skip":

@@ -1,10 +1,10 @@
-"""Secrets out of Prefect's blocks: `prefect://secret/NAME` in the settings."""
+"""Secrets out of Prefect's blocks: `prefect://BLOCK-TYPE/NAME`, or with `/FIELD`, in the settings."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import BlockDocument
 
 FORM = "prefect://secret/NAME"
+"""The simplest; blocks of other types are written `prefect://BLOCK-TYPE/NAME` or `…/NAME/FIELD`."""
 
-_BLOCK = re.compile(r"//(?P<kind>[a-z0-9-]+)/(?P<name>[a-z0-9-]+)")
+_BLOCK = re.compile(r"//(?P<kind>[a-z0-9-]+)/(?P<name>[a-z0-9-]+)(/(?P<field>[A-Za-z_]\w*(\.[\w-]+)*))?")
 """Prefect allows lowercase letters, digits and dashes, for the slug of a block's type and for its name."""
 
 
@@ -31,23 +32,45 @@ def _resolver(reference: Reference) -> Read:
     found = _BLOCK.fullmatch(reference.place)
     if not found:
         raise ValueError("names no block: its type and its name are made of a-z, 0-9 and -")
-    return partial(_value, found["kind"], found["name"])
+    return partial(_value, found["kind"], found["name"], found["field"])
 
 
-def _value(kind: str, name: str) -> str:
-    """The one secret value that the block holds."""
+def _value(kind: str, name: str, asked: str | None) -> str:
+    """The secret value that the block holds: at this field, or the only one there is."""
     block = f"prefect://{kind}/{name}"
     document = _look_up(kind, name, block)
     fields = document.block_schema.fields if document.block_schema else {}
-    names = list(dict.fromkeys(fields.get("secret_fields", ())))
-    values = {field: value for field in names if (value := _at(document.data, field)) not in (None, "")}
-    if len(values) != 1:
-        which = f"{len(values)} ({', '.join(values)})" if values else "no"
-        raise SettingsError(f"{block}: the block holds {which} secret values, and must hold one")
-    [(field, value)] = values.items()
+    secret = [field.removesuffix(".*") for field in dict.fromkeys(fields.get("secret_fields", ()))]
+    field = asked or _only(document.data, secret, block)
+    if not any(field == one or field.startswith(f"{one}.") for one in secret):
+        raise SettingsError(f"{block}: {field} is no secret of the block; it has {_or_none(secret)}")
+    value = _at(document.data, field)
+    if value in (None, ""):
+        raise SettingsError(f"{block}: the block holds nothing at {field}")
     if not isinstance(value, str):
-        raise SettingsError(f"{block}: {field} must be text, and is not")
+        one = f": name one of its values, {block}/{field}.NAME" if isinstance(value, Mapping) else ""
+        raise SettingsError(f"{block}: {field} must be text, and is not{one}")
     return value
+
+
+def _only(data: Mapping[str, object], secret: Sequence[str], block: str) -> str:
+    """The one field that holds something."""
+    held = [field for field in secret if _at(data, field) not in (None, "")]
+    if len(held) != 1:
+        which = f"{len(held)} ({', '.join(held)})" if held else "no"
+        more = f", or be named with a field: {block}/{held[0]}" if held else ""
+        raise SettingsError(f"{block}: the block holds {which} secret values, and must hold one{more}")
+    return held[0]
+
+
+def _or_none(fields: Sequence[str]) -> str:
+    return ", ".join(fields) or "none"
+
+
+def _in_python(kind: str, name: str) -> str:
+    """What makes such a block, where it is of Prefect's own type."""
+    made = f'from prefect.blocks.system import Secret; Secret(value="…").save("{name}")'
+    return f", or in Python: {made}" if kind == "secret" else ""
 
 
 def _look_up(kind: str, name: str, block: str) -> BlockDocument:
@@ -64,8 +87,8 @@ def _look_up(kind: str, name: str, block: str) -> BlockDocument:
             return client.read_block_document_by_name(name, kind)
     except ObjectNotFound:
         raise SettingsError(
-            f"{block}: {server} has no such block. Make one in its UI, or name another server by "
-            "PREFECT_API_URL"
+            f"{block}: {server} has no such block. Make one of type {kind} in its UI, under Blocks"
+            f"{_in_python(kind, name)}; or name another server by PREFECT_API_URL"
         ) from None
     except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises
         # Not chained: what it says may show an address with a password, or what the block holds.
@@ -73,8 +96,8 @@ def _look_up(kind: str, name: str, block: str) -> BlockDocument:
 
 
 def _at(data: Mapping[str, object], field: str) -> object:
-    """What stands at `field`, in Prefect's spelling: `value`, `credentials.token`, `headers.*`."""
+    """What stands at `field`: `value`, `credentials.token`, `headers.Authorization`."""
     here: object = data
-    for part in field.removesuffix(".*").split("."):
+    for part in field.split("."):
         here = here.get(part) if isinstance(here, Mapping) else None
     return here

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from itertools import islice
+from urllib.parse import quote
 
 from pipeline.records import JsonValue
-from pipeline.report import SourceReport
+from pipeline.report import Failure, SourceReport
 
 SHOWN_FAILURES = 100
 """Failed documents that are listed one by one; a report may hold many more."""
 
-WRITTEN = ("added", "changed", "renamed", "rewritten", "removed")
+WRITTEN = ("added", "changed", "renamed", "rewritten", "copies", "removed")
 """The counts of documents that were written, as a report spells them."""
 
-_WORDS = {
+SHOWN_WITHHELD = 10
+"""Documents whose removal is withheld, that are listed one by one."""
+
+STAGES = ("listing", "reading", "parsing", "embedding", "writing")
+"""As a report spells them, in the order in which a document goes through them."""
+
+WORDS = {
     "added": "added",
     "changed": "changed",
     "renamed": "renamed",
     "rewritten": "metadata only",
+    "copies": "copies of others",
     "removed": "removed",
 }
 
@@ -29,6 +38,8 @@ def counts(report: SourceReport) -> dict[str, JsonValue]:
     failures = value["failures"]
     assert isinstance(failures, list)  # noqa: S101 - for the type checker: the report's own field
     value["failures"] = failures[:SHOWN_FAILURES]
+    value["withheld_keys"] = list(sorted(report.withheld_keys)[:SHOWN_WITHHELD])
+    value["withheld_mark"] = _mark(report.withheld_keys)
     value["failed"] = len(failures)
     value["moved"] = dict(islice(report.moved.items(), SHOWN_FAILURES))
     return value
@@ -38,7 +49,7 @@ def outcome(report: SourceReport) -> str:
     """What became of the documents: "36 documents: 34 unchanged, 1 changed, 1 failed"."""
     if report.skipped:
         return "skipped: another run is at it"
-    parts = [f"{getattr(report, name):,} {_WORDS[name]}" for name in WRITTEN if getattr(report, name)]
+    parts = [f"{getattr(report, name):,} {WORDS[name]}" for name in WRITTEN if getattr(report, name)]
     if report.failures:
         parts.append(f"{len(report.failures):,} failed")
     if report.moved:
@@ -99,17 +110,19 @@ def progress(report: SourceReport) -> str:
 
 def markdown(report: SourceReport, error: Exception | None) -> str:
     """The report as a page: why the source failed, a table of its counts, the documents that failed."""
-    blocks = [f"# {report.source}"]
+    blocks = [f"## {_cell(report.source)}"]
     if error:
         blocks.append(
             f"**Failed: {type(error).__name__}.** {_cell(error)}\n\n"
             "What had been committed before stays, and is not paid for again."
         )
+    said = (report.skipped, left(report), withheld(report))
+    blocks += [_cell(one) for one in said if one]
     rows = [
         ("documents listed", f"{report.listed:,}"),
         ("unchanged, not read", f"{report.unchanged:,}"),
         ("unchanged, but read to be sure", f"{report.touched:,}"),
-        *((_WORDS[name], f"{getattr(report, name):,}") for name in WRITTEN),
+        *((WORDS[name], f"{getattr(report, name):,}") for name in WRITTEN),
         ("failed", f"{len(report.failures):,}"),
         ("moved since the plan", f"{len(report.moved):,}"),
         ("left for the next run", f"{report.left:,}"),
@@ -121,20 +134,76 @@ def markdown(report: SourceReport, error: Exception | None) -> str:
         ("retries", f"{report.retries:,}"),
         ("seconds", f"{report.seconds:.1f}"),
     ]
-    blocks.append(_table(("", "this run"), rows, "|---|---:|"))
-    blocks += [_cell(said) for said in (report.skipped, left(report), withheld(report)) if said]
+    shown = [(name, count) for name, count in rows if count not in _NOTHING]
+    blocks.append(_table(("", "this run"), shown, "|---|---:|"))
+    blocks += _stages(report)
+    blocks += _withheld_keys(report)
     if report.moved:
         blocks.append("## Moved since the plan, and not touched")
         blocks.append(_table(("key", "how"), islice(report.moved.items(), SHOWN_FAILURES), "|---|---|"))
         if (more := len(report.moved) - SHOWN_FAILURES) > 0:
             blocks.append(f"and {more:,} more")
     if report.failures:
-        shown = [(f.key, f.error, f.reason) for f in report.failures[:SHOWN_FAILURES]]
         blocks.append("## Failed documents")
-        blocks.append(_table(("key", "error", "reason"), shown, "|---|---|---|"))
-        if more := len(report.failures) - len(shown):
+        blocks.append(_failures(report.failures[:SHOWN_FAILURES]))
+        if (more := len(report.failures) - SHOWN_FAILURES) > 0:
             blocks.append(f"and {more:,} more")
     return "\n\n".join(blocks)
+
+
+_NOTHING = ("0", "$0")
+"""Counts that a page leaves out: what is left fits on a screen."""
+
+
+def _stages(report: SourceReport) -> list[str]:
+    """How long each stage had something to do; nothing where none had."""
+    shown = [name for name in STAGES if name in report.stages]
+    if not shown:
+        return []
+    seconds = tuple(f"{report.stages[name]:.1f}" for name in shown)
+    rule = f"|{'---:|' * len(shown)}"
+    return ["## Seconds in each stage", _table(tuple(shown), [seconds], rule), "Stages go on side by side."]
+
+
+def _withheld_keys(report: SourceReport) -> list[str]:
+    if not report.withheld_keys:
+        return []
+    return ["## No longer listed, and kept", keys(sorted(report.withheld_keys), len(report.withheld_keys))]
+
+
+def keys(some: Sequence[str], count: int) -> str:
+    """The first of `count` keys, as a list in Markdown."""
+    lines = [f"- {_cell(key)}" for key in some[:SHOWN_WITHHELD]]
+    if (more := count - len(lines)) > 0:
+        lines.append(f"- and {more:,} more")
+    return "\n".join(lines)
+
+
+def _mark(keys: Iterable[str]) -> str:
+    """Names exactly these keys, in whatever order."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _failures(failures: Iterable[Failure]) -> str:
+    """A table, each key of which leads to its document where that has a web address."""
+    lines = ["| key | error | reason |", "|---|---|---|"]
+    for one in failures:
+        key, url = _cell(one.key), one.url or ""
+        if url.startswith(("https://", "http://")):
+            key = f"[{key.replace(']', '&#93;')}]({quote(url, safe=_IN_LINKS)})"
+        lines.append(f"| {key} | {_cell(one.error)} | {_cell(shorten(one.reason))} |")
+    return "\n".join(lines)
+
+
+_IN_LINKS = ":/?#@!$&'*+,;=~%-._"
+"""What may stand in the target of a link; a bracket, a bar or a space would end it."""
+_REASON = 300
+"""Characters of an error that a page has room for, where there may be a hundred."""
+
+
+def shorten(reason: str) -> str:
+    """The beginning of an error's message."""
+    return reason if len(reason) <= _REASON else f"{reason[:_REASON]} …"
 
 
 def money(usd: float) -> str:

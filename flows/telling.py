@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 from uuid import UUID
@@ -18,9 +18,11 @@ from prefect.artifacts import (
 )
 
 from config.settings import Settings
-from flows import summary
+from flows import approval, assets, events, naming, summary
+from flows.artifacts import keep_trend
 from flows.progress import Watcher
 from pipeline.errors import StoreBusy
+from pipeline.protocols import Store
 from pipeline.report import SourceReport
 
 Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
@@ -30,6 +32,8 @@ TICK_SECONDS = 1.0
 """How often the progress artifact may be updated."""
 LOG_SECONDS = 10.0
 """How often progress is logged."""
+PATIENCE = 15.0
+"""Seconds that something which is only shown may take."""
 
 
 def artifact_key(source: str) -> str:
@@ -91,10 +95,22 @@ class Teller:
     report: SourceReport
     logger: Logger
     watcher: Watcher
+    _settings: Settings | None = None
+    _holds: assets.Stored | None = None
     _artifact: UUID | None = None
     _warned: int = 0
     """Failed documents that have been logged."""
     _logged: float = field(default_factory=time.monotonic)
+
+    def about(self, settings: Settings) -> None:
+        """Know the settings of what is told: the task that goes on here makes their table of the source."""
+        self._settings = settings
+        with self._only_shown():
+            assets.materializes(settings, self.report.source)
+
+    async def stored(self, store: Store, generation: int | None = None) -> None:
+        """Know what the store holds, now that the source was ingested; `generation` is that of a rebuild."""
+        self._holds = await assets.stored(store, generation)
 
     def observe(self, report: SourceReport) -> None:
         """Take the source's report as it grows."""
@@ -123,10 +139,19 @@ class Teller:
         """Say how it ended: in the logs, and in an artifact that stays."""
         report = self.report
         self._warn()
+        if (more := len(report.failures) - summary.SHOWN_FAILURES) > 0:
+            self.logger.warning("%s: %s more documents failed", report.source, f"{more:,}")
         if failure:
             self.logger.error("%s: %s: %s", report.source, type(failure).__name__, failure)
         else:
             self.logger.info("   ".join(summary.columns(report)))
+        for said in (summary.left(report), summary.withheld(report)):
+            if said:
+                self.logger.warning("%s: %s", report.source, said)
+        approval.note(report)
+        with self._only_shown():
+            naming.name_task(None if failure else summary.counts(report), report.source)
+            self._tell_automations(failure)
         await self._show_progress(whole=failure is None)
         await self._kept(
             acreate_markdown_artifact(
@@ -135,6 +160,19 @@ class Teller:
                 description=f"{type(failure).__name__}" if failure else summary.outcome(report),
             )
         )
+        if not report.skipped:
+            await self._kept(keep_trend(f"{artifact_key(report.source)}-trend", report, failure))
+
+    def _tell_automations(self, failure: Exception | None) -> None:
+        """Send events, and say what the table holds. A source that failed is told of by Prefect's own."""
+        settings, report = self._settings, self.report
+        if settings is None or failure:
+            return
+        if report.skipped:
+            assets.leaves_alone()
+            return
+        assets.describe(settings, report.source, self._holds)
+        events.source_ended(report, table=assets.table(settings).key, asked=approval.resumed())
 
     async def _show_progress(self, *, whole: bool = False) -> None:
         report = self.report
@@ -151,14 +189,28 @@ class Teller:
         failures = self.report.failures[self._warned : summary.SHOWN_FAILURES]
         for failure in failures:
             self.logger.warning(
-                "%s: %s: %s: %s", self.report.source, failure.key, failure.error, failure.reason
+                "%s: %s: %s: %s",
+                self.report.source,
+                failure.key,
+                failure.error,
+                failure.reason,
+                extra={"key": failure.key},
             )
         self._warned += len(failures)
+
+    @contextmanager
+    def _only_shown(self) -> Iterator[None]:
+        """Go on, whatever becomes of what is done in the block."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises
+            self.logger.warning("the scheduler could not be told: %s", type(error).__name__)
 
     async def _kept(self, showing: Awaitable[Value]) -> Value | None:
         """Wait for what is only shown: an ingest does not end because its server will not show it."""
         try:
-            return await showing
+            with anyio.fail_after(PATIENCE):
+                return await showing
         except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises
             self.logger.warning("an artifact could not be written: %s", type(error).__name__)
             return None

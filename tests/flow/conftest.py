@@ -9,22 +9,36 @@ from pathlib import Path
 
 import pytest
 
-from flows.environment import PREFERRED
+from tests.prefect_server import PrefectServer, prefect_serving
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Its API's address. Runs in this process use it too."""
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """Its address, its home, and the environment for processes that use it. Runs in this process do, too."""
     home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in PREFERRED.items():
-            patch.setenv(name, value)
-        patch.setenv("PREFECT_HOME", str(home))
-        from prefect.settings import PREFECT_API_URL
-        from prefect.testing.utilities import prefect_test_harness
+    with prefect_serving(home) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.env.items():
+            if name.startswith("PREFECT_"):
+                patch.setenv(name, value)
+        from prefect.context import _temporary_global_settings_context, get_settings_context
+        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-        with prefect_test_harness(server_startup_timeout=120):
-            yield str(PREFECT_API_URL.value())
+        # As Prefect's own harness for tests does: event loops that began before are to use it, too.
+        with (
+            temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: home}),
+            _temporary_global_settings_context(get_settings_context()),
+        ):
+            yield server
+            _say_the_rest()
+
+
+def _say_the_rest() -> None:
+    """Wait for what this process has still to tell the server, as Prefect's own harness does."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all()
+    EventsWorker.drain_all()
 
 
 @pytest.fixture

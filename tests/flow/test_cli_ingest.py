@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from apps.cli import app
+from tests.prefect_server import PrefectServer
 
 # Prefect's clients leave these at the end of a loop.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -60,8 +61,8 @@ class Cli:
 
 
 @pytest.fixture
-def cli(handbook: Path, prefect_server: str) -> Cli:
-    return Cli(handbook, prefect_server)
+def cli(handbook: Path, prefect_server: PrefectServer) -> Cli:
+    return Cli(handbook, prefect_server.url)
 
 
 def assert_quiet(done: subprocess.CompletedProcess[str]) -> None:
@@ -121,7 +122,10 @@ def test_a_server_that_does_not_answer_is_named(handbook: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_interrupted_ingest_stops_quickly_and_says_that_what_was_committed_stays(cli: Cli) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_ingest_stops_quickly_and_says_that_what_was_committed_stays(
+    cli: Cli, sent: signal.Signals
+) -> None:
     folder = cli.config.parent / "documents/handbook"
     for number in range(600):
         paragraphs = [f"Sentence {n} of note {number} says something. " * 12 for n in range(12)]
@@ -131,7 +135,7 @@ def test_an_interrupted_ingest_stops_quickly_and_says_that_what_was_committed_st
     )
     assert process.stderr
     assert process.stderr.readline() == "handbook: 603 documents listed, 603 to read\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     started = time.monotonic()
     stdout, stderr = process.communicate(timeout=30)
     assert time.monotonic() - started < 10

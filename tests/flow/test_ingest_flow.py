@@ -109,7 +109,7 @@ async def task_names(run_id: UUID, expected: int) -> list[str]:
         for _ in range(100):
             of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
             names = sorted(run.name for run in await client.read_task_runs(flow_run_filter=of_run))
-            if len(names) >= expected:
+            if len(names) >= expected and all(" · " in name for name in names):
                 break
             await anyio.sleep(0.1)
     return names
@@ -126,13 +126,13 @@ async def test_a_run_ingests_every_source_and_says_what_it_is_by_its_names(handb
     assert state.message == "2 sources ingested"
     assert await counts(handbook) == {"handbook": (3, 3), "wiki": (1, 1)}
     run_id = state.state_details.flow_run_id
-    assert await flow_run_name(run_id) == "ingest handbook, wiki"
-    assert await task_names(run_id, 2) == ["handbook", "wiki"]
+    assert await flow_run_name(run_id) == "handbook, wiki · 4 added"
+    assert await task_names(run_id, 2) == ["handbook · 3 added", "wiki · 1 added"]
 
 
 async def test_a_run_over_named_sources_leaves_the_others_alone(handbook: Path) -> None:
     state = await run(handbook, sources=["wiki"])
-    assert await flow_run_name(state.state_details.flow_run_id) == "ingest wiki"
+    assert await flow_run_name(state.state_details.flow_run_id) == "wiki · 1 added"
     assert list(await counts(handbook)) == ["wiki"]
 
 
@@ -144,8 +144,10 @@ async def test_an_artifact_for_each_source_tells_counts_and_failures(handbook: P
     assert set(found) == {
         "ingest-handbook",
         "ingest-handbook-progress",
+        "ingest-handbook-trend",
         "ingest-wiki",
         "ingest-wiki-progress",
+        "ingest-wiki-trend",
     }
     page = found["ingest-handbook"]
     assert "| documents listed | 4 |" in page
@@ -321,7 +323,7 @@ async def test_a_rebuild_takes_the_place_of_the_live_tables_when_every_source_is
     assert "SpaceMismatch" in state.message
     state = await run(handbook, rebuild=True)
     assert state.is_completed()
-    assert await flow_run_name(state.state_details.flow_run_id) == "rebuild handbook, wiki"
+    assert await flow_run_name(state.state_details.flow_run_id) == "rebuild handbook, wiki · 4 added"
     reader = await build.open_reader(settings)
     assert await reader.space() == OTHER
     assert dict(await reader.counts()) == {"handbook": (3, 3), "wiki": (1, 1)}

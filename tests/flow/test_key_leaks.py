@@ -14,6 +14,7 @@ import pytest
 from apps.fake_service.faults import USUAL, Faults
 from apps.fake_service.server import serving
 from apps.fake_service.service import EmbeddingService
+from tests.prefect_server import PrefectServer
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
@@ -58,22 +59,19 @@ def ask(config: Path, base_url: str) -> None:
     config.write_text(f"{config.read_text('utf-8')}embedding: {{{chosen}}}\n", encoding="utf-8")
 
 
-def database() -> Path:
-    """The file in which the server keeps all that it is told."""
-    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
-
-    return Path(str(PREFECT_API_DATABASE_CONNECTION_URL.value()).partition("///")[2])
-
-
-def files_that_hold(key: str, *folders: Path) -> list[str]:
+def files_that_hold(key: str, database: Path, *folders: Path) -> list[str]:
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    assert database() in files
+    assert database in files
     return [str(path) for path in files if key.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("key", [RIGHT, WRONG])
 async def test_no_key_is_in_a_log_an_error_an_artifact_a_table_or_the_schedulers_database(
-    handbook: Path, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    handbook: Path,
+    key: str,
+    prefect_server: PrefectServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("KEY_OF_THE_SERVICE", key)
@@ -93,5 +91,7 @@ async def test_no_key_is_in_a_log_an_error_an_artifact_a_table_or_the_schedulers
         assert "ServiceRefused" in state.message
     assert key not in await told(state)
     assert key not in caplog.text
-    holding = await anyio.to_thread.run_sync(files_that_hold, key, handbook.parent, database().parent)
+    holding = await anyio.to_thread.run_sync(
+        files_that_hold, key, prefect_server.database, handbook.parent, prefect_server.home
+    )
     assert holding == []

@@ -18,6 +18,7 @@ from config.build import build_embedder, store_options
 from config.load import load_settings
 from flows.secrets import know_blocks
 from pipeline.errors import DocweaveError, SettingsError
+from tests.prefect_server import PrefectServer
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
@@ -33,7 +34,7 @@ def _known() -> None:
 
 
 @pytest.fixture(scope="module")
-def blocks(prefect_server: str) -> None:
+def blocks(prefect_server: PrefectServer) -> None:
     """The blocks that the tests name."""
     from prefect.blocks.core import Block
     from prefect.blocks.system import Secret
@@ -85,9 +86,14 @@ def secret(folder: Path, reference: str) -> SecretStr:
         ("prefect://secret/digits", "12345"),
         ("prefect://lathhouse-service/one", KEY),
         ("prefect://lathhouse-nested/nested", KEY),
+        ("prefect://lathhouse-nested/nested/account.token", KEY),
+        ("prefect://lathhouse-service/two/second", KEY),
+        ("prefect://secret/several/value.user", KEY),
     ],
 )
-def test_a_block_gives_its_one_secret_value(tmp_path: Path, reference: str, value: str) -> None:
+def test_a_block_gives_its_one_secret_value_or_the_one_that_is_named(
+    tmp_path: Path, reference: str, value: str
+) -> None:
     assert secret(tmp_path, reference).get_secret_value() == value
 
 
@@ -99,7 +105,17 @@ def test_a_block_gives_its_one_secret_value(tmp_path: Path, reference: str, valu
         ("prefect://no-such-type/pplx", "has no such block"),
         ("prefect://secret/several", "value must be text, and is not"),
         ("prefect://lathhouse-service/two", r"holds 2 \(password, second\) secret values, and must hold one"),
+        (
+            "prefect://lathhouse-service/two",
+            "or be named with a field: prefect://lathhouse-service/two/password",
+        ),
+        ("prefect://lathhouse-service/two/user", "user is no secret of the block; it has password, second"),
+        ("prefect://lathhouse-service/one/second", "the block holds nothing at second"),
+        ("prefect://secret/several/value.nobody", "the block holds nothing at value.nobody"),
+        ("prefect://secret/several", "name one of its values, prefect://secret/several/value.NAME"),
+        ("prefect://secret/nobody", r'Secret\(value="…"\)\.save\("nobody"\); or name another server'),
         ("prefect://lathhouse-open/none", "holds no secret values, and must hold one"),
+        ("prefect://lathhouse-open/none/user", "user is no secret of the block; it has none"),
     ],
 )
 def test_a_block_without_one_secret_value_is_named_and_not_shown(
@@ -112,7 +128,14 @@ def test_a_block_without_one_secret_value_is_named_and_not_shown(
 
 @pytest.mark.parametrize(
     "reference",
-    ["prefect:secret/x", "prefect://secret", "prefect://secret/", "prefect://a/b/c", "prefect://S/x"],
+    [
+        "prefect:secret/x",
+        "prefect://secret",
+        "prefect://secret/",
+        "prefect://a/b/c/d",
+        "prefect://a/b/1",
+        "prefect://S/x",
+    ],
 )
 def test_what_names_no_block_is_refused_when_the_settings_are_read(tmp_path: Path, reference: str) -> None:
     with pytest.raises(SettingsError, match=r"names no block: .*; write prefect://secret/NAME$"):

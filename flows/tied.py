@@ -1,0 +1,30 @@
+"""Starts a program that ends when the process that started it is gone, were it killed.
+
+    python -m flows.tied PARENT_PID PROGRAM ARGUMENT...
+
+On Linux the kernel sees to it; elsewhere the program is just started.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+
+
+def main() -> None:
+    """Become the program."""
+    parent, program = int(sys.argv[1]), sys.argv[2:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            sys.exit(1)
+    os.execv(program[0], program)  # noqa: S606 - no shell is wanted
+
+
+if __name__ == "__main__":
+    main()

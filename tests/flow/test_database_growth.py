@@ -1,0 +1,89 @@
+"""No text, bytes or vectors reach Prefect's database, and it does not grow with the documents."""
+
+# ruff: noqa: PLC0415 - prefect reads its environment when it is imported, after conftest.py has set it
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.prefect_server import PrefectServer
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # Prefect's clients
+
+FEW, MANY = 20, 400
+WORD = "zyzzogeton"
+"""Stands in every document."""
+ROWS = 150
+"""That one run of one source may add: a run, a task, their states, logs, artifacts, events."""
+BYTES = 250_000
+"""What these may hold: mostly events, each with the names of all that it is about."""
+
+
+def write(folder: Path, documents: int) -> Path:
+    """Settings over so many documents."""
+    folder.mkdir()
+    (folder / "notes").mkdir()
+    for number in range(documents):
+        (folder / "notes" / f"{number}.md").write_text(f"# Note {number}\n\nThe {WORD} of {number}.")
+    settings = folder / "docweave.yaml"
+    settings.write_text("store: {uri: db}\nsources: {notes: {type: files, path: notes}}\n")
+    return settings
+
+
+def held(database: Path) -> tuple[int, int]:
+    """How many rows there are, and how many bytes of values in them."""
+    rows = size = 0
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as found:
+        tables = [name for (name,) in found.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            columns = [row[1] for row in found.execute(f'PRAGMA table_info("{table}")')]
+            length = " + ".join(f'coalesce(length("{column}"), 0)' for column in columns)
+            query = f'SELECT count(*), coalesce(sum({length}), 0) FROM "{table}"'  # noqa: S608 - Prefect's names
+            count, of_table = found.execute(query).fetchone()
+            rows, size = rows + count, size + of_table
+    return rows, size
+
+
+def settled(database: Path) -> tuple[int, int]:
+    """The same, when the server has written what it was told: events come a moment later."""
+    before, now = (-1, -1), held(database)
+    until = time.monotonic() + 20
+    while before != now and time.monotonic() < until:
+        time.sleep(1.5)
+        before, now = now, held(database)
+    return now
+
+
+async def test_a_run_adds_as_much_for_many_documents_as_for_few_and_nothing_of_their_text(
+    prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    from prefect.logging.handlers import APILogHandler
+
+    from flows.ingest import ingest
+
+    added: list[tuple[int, int]] = []
+    for documents in (FEW, MANY):
+        config = write(tmp_path / f"{documents}", documents)
+        before = await anyio.to_thread.run_sync(settled, prefect_server.database)
+        state: Any = await ingest(str(config), return_state=True)
+        assert state.is_completed()
+        await APILogHandler.aflush()
+        after = await anyio.to_thread.run_sync(settled, prefect_server.database)
+        added.append((after[0] - before[0], after[1] - before[1]))
+    (few_rows, few_bytes), (many_rows, many_bytes) = added
+    assert 0 < few_rows <= ROWS, added
+    assert 0 < many_rows <= ROWS, added
+    assert max(few_bytes, many_bytes) <= BYTES, added
+    # A longer run is told of more often: a line and a progress bar every few seconds.
+    assert abs(many_rows - few_rows) <= 40, added
+    assert abs(many_bytes - few_bytes) <= 60_000, added
+    for file in prefect_server.home.rglob("*"):
+        if file.is_file():
+            assert WORD.encode() not in await anyio.Path(file).read_bytes(), file

@@ -1,0 +1,102 @@
+"""A source that real engines of Prefect's work off: the same tables, also where a worker is killed (-9)."""
+
+# ruff: noqa: PLC0415 - prefect reads its environment when it is imported, after conftest.py has set it
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import lancedb
+import pytest
+
+from apps.fake_service.server import serving
+from apps.fake_service.service import EmbeddingService
+from tests.flow.test_crash import content
+from tests.prefect_server import PrefectServer
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # Prefect's and Dask's, at a loop's end
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+DOCUMENTS = 24
+
+
+def write_corpus(folder: Path) -> None:
+    folder.mkdir()
+    for number in range(DOCUMENTS):
+        lines = [f"# Note {number}"]
+        lines += [f"\n## Part {n}\n\n" + f"Sentence {number} says word{number * n}. " * 40 for n in range(6)]
+        (folder / f"note {number}.md").write_text("\n".join(lines))
+
+
+def settings_in(folder: Path, corpus: Path, base_url: str, execution: str) -> Path:
+    folder.mkdir()
+    path = folder / "docweave.yaml"
+    path.write_text(
+        f"store: {{uri: db}}\nembedding: {{provider: perplexity, base_url: {base_url}, concurrency: 4}}\n"
+        f"execution: {execution}\nsources:\n  notes: {{type: files, path: {corpus}}}\n"
+    )
+    return path
+
+
+async def ingest(settings: Path) -> str | None:
+    from flows.ingest import run_here
+
+    return await run_here(str(settings), None, rebuild=False)
+
+
+@asynccontextmanager
+async def one_worker_killed(database: Path) -> AsyncIterator[list[int]]:
+    """Kill the first process that is seen to have a shard; gives its pid."""
+    killed: list[int] = []
+
+    async def kill() -> None:
+        while not killed:
+            await anyio.sleep(0.05)
+            for folder in list(database.glob("shards_*.lance")):  # noqa: ASYNC240 - a moment
+                try:
+                    rows = await board_of(folder)
+                except (ValueError, OSError, RuntimeError):
+                    continue  # it is just being made, or gone
+                killed.extend(pid for pid in rows[:1] if pid != os.getpid())
+        os.kill(killed[0], signal.SIGKILL)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(kill)
+        yield killed
+        tasks.cancel_scope.cancel()
+
+
+async def board_of(folder: Path) -> list[int]:
+    """The pids of those who have a shard."""
+    database = await lancedb.connect_async(folder.parent)
+    table = await database.open_table(folder.stem)
+    rows = await table.query().where("kind = 'shard' AND token IS NOT NULL AND NOT ended").to_list()
+    return [int(found[1]) for row in rows if (found := re.search(r":(\d+)\.\d+$", row["process"] or ""))]
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+async def test_a_worker_killed_half_way_costs_no_document(
+    tmp_path: Path, engine: str, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPLEXITY_API_KEY", "test-key")
+    corpus = tmp_path / "corpus"
+    write_corpus(corpus)
+    service = EmbeddingService(delay=lambda _tokens: 0.5)
+    with serving(service) as base_url:
+        alone = settings_in(tmp_path / "alone", corpus, base_url, "{}")
+        assert await ingest(alone) is None
+        execution = f"{{engine: {engine}, workers: 2, shard_tokens: 10000}}"
+        shared = settings_in(tmp_path / "shared", corpus, base_url, execution)
+        async with one_worker_killed(shared.parent / "db") as killed:
+            assert await ingest(shared) is None
+    assert len(killed) == 1
+    assert await content(shared) == await content(alone)
+    assert not list((shared.parent / "db").glob("shards_*"))
