@@ -84,6 +84,7 @@ def _treatment(settings: Settings, pipeline: Pipeline) -> Treatment:
                 pipeline.grouping,
                 metadata,
                 connector,
+                copies_once=pipeline.copies_once,
             )
             for connector, metadata in connectors(settings)
         },

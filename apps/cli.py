@@ -16,16 +16,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from apps.audit import audit
+from apps.backup import backup, restore
 from apps.columns import columns
 from apps.connectors import connectors
+from apps.context import context
+from apps.copies import copies
+from apps.deploy import deploy
+from apps.doctor import doctor
 from apps.embed import embed
+from apps.evaluate import evaluate
 from apps.exits import EXIT_CODES, ExitCode, code_of, ending, error_json, print_json, report
 from apps.fake_service.command import fake_service
+from apps.keys import keys
 from apps.maintain import maintain
+from apps.mcp.command import mcp
 from apps.models import models
 from apps.options import SETTINGS_FILE, AsJson, Config, require, settings_in
 from apps.rollback import rollback
+from apps.serve import serve
 from apps.show import show
+from apps.up import up
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -221,21 +231,30 @@ def search(  # noqa: PLR0913 - a command's options
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", "-w", metavar="CONDITION", help="Only with this metadata; may be repeated."),
+        typer.Option("--where", "-w", metavar="CONDITION", help="A filter; of several, all must hold."),
+    ] = None,
+    access: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="LABEL",
+            help="Only what somebody with this access label may see; may be repeated.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the tables.
 
-    --where takes KEY=VALUE for any metadata: the value is text, but for true, false and numbers; put quotes
-    around one of these to mean the text: --where 'year="2024"'. Of a column that the settings declare, values
-    are of its type, <, <=, > and >= compare numbers and dates, and = asks what a list holds.
+    --where takes a filter: source, path, title, url, type, page, the columns that the settings declare, and
+    any other name of the metadata (author.name), compared by =, !=, <, <=, >, >=, ~ (a pattern), in (...) or
+    exists, joined by and, or, not and parentheses. Put a value of several words in quotes.
 
     \b
     docweave search "how do I reset the Fern sensor?"
     docweave search "parental leave" --mode text --limit 3
     docweave search "notice period" --source handbook --where team=people
-    docweave search "notice period" --where 'year>=2024' --where 'published<2025-01-01' --where tags=draft
+    docweave search "notice period" --where 'year >= 2024 and (tags = draft or not path ~ "old/**")'
+    docweave search "notice period" --as staff --as board    what would they find?
     docweave search "notice period" --json | jq -r '.hits[].text'
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
@@ -248,7 +267,10 @@ def search(  # noqa: PLR0913 - a command's options
         from pipeline.records import Filter
 
         asked = Question(
-            text=question, mode=Mode(mode), limit=limit, where=Filter(sources=tuple(source or ()))
+            text=question,
+            mode=Mode(mode),
+            limit=limit,
+            where=Filter(sources=tuple(source or ()), access=tuple(access) if access else None),
         )
         hits = asyncio.run(tables.search(settings, asked, where or []))
         if as_json:
@@ -382,12 +404,23 @@ def init(
 
 app.command(short_help="Show the columns over the metadata, or drop one.")(columns)
 app.command()(embed)
+app.command(short_help="Is all well: versions, disk, clocks, services, tables?")(doctor)
 app.command()(audit)
+app.command(name="eval", short_help="Measure how well questions are answered.")(evaluate)
 app.command(short_help="Show a document as it is stored.")(show)
+app.command(short_help="List the documents whose text is the same.")(copies)
 app.command(short_help="List the models, and what they cost.")(models)
+app.command(short_help="Answer an assistant, by the Model Context Protocol.")(mcp)
 app.command()(rollback)
+app.command(short_help="Copy the tables, as they are at one moment.")(backup)
+app.command(short_help="Bring the tables of a backup back.")(restore)
+app.command(short_help="Hand the schedules to Prefect, as deployments.")(deploy)
+app.command(short_help="Run the schedules and the search API on this machine.")(up)
 app.command(short_help="Compact and index the tables, clear old versions away.")(maintain)
 app.command(short_help="List the types of sources, or the settings of one.")(connectors)
+app.command(short_help="Print the best context for a question, to be cited.")(context)
+app.command(short_help="Answer questions over HTTP.")(serve)
+app.add_typer(keys, name="keys", short_help="Say who may ask the search API, and what they see.")
 app.command(name="fake-service", short_help="Stand in for the services on this machine.")(fake_service)
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic_core import to_jsonable_python
 
 from apps.exits import ending, print_json
 from apps.options import AsJson
@@ -140,6 +139,8 @@ def _described(name: str, settings: type[SharedSettings], offered_by: str) -> So
 
 
 def _about(field: FieldInfo) -> dict[str, JsonValue]:
+    from pydantic_core import to_jsonable_python
+
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     return {
         "description": field.description or "",

@@ -22,6 +22,7 @@ _SIGNS = {
     Change.CHANGED: "~",
     Change.RENAMED: ">",
     Change.REWRITTEN: "*",
+    Change.COPY: "=",
 }
 
 
@@ -50,6 +51,8 @@ def plan_lines(plans: Sequence[SourcePlan], budgets: Budgets | None = None) -> l
         out += _listed(_failure(key, reason) for key, reason in plan.failures.items())
     if any(plan.documents or plan.removed or plan.withheld for plan in plans):
         out += ["", "+ added   ~ changed   > renamed   * metadata only   - removed   ? withheld   ! failed"]
+        if any(plan.count(Change.COPY) for plan in plans):
+            out[-1] += "   = copy"
     tokens, cost = sum(plan.tokens for plan in plans), sum(plan.cost_usd for plan in plans)
     out.append(f"To pay: {number(tokens, 'token')}, {money(cost)}. Nothing was paid or written.")
     if budgets:
@@ -76,6 +79,8 @@ def status_lines(status: Status) -> list[str]:
     ]
     rows += [[name, "0", "0", "not ingested yet"] for name in status.not_ingested]
     told = [_ABOUT[one.role].format(described(one), one) for one in status.generations if one.role in _ABOUT]
+    if status.copies:
+        told.append(f"Stored without passages, as copies of others: {number(status.copies, 'document')}.")
     return [*head, *table(rows, right=frozenset({1, 2})), *([""] if told else []), *told]
 
 
@@ -103,6 +108,7 @@ def _planned(plan: SourcePlan) -> str:
     counts = [(plan.unchanged + plan.count(Change.TOUCHED), "unchanged")]
     counts += [(plan.count(Change.ADDED), "added"), (plan.count(Change.CHANGED), "changed")]
     counts += [(plan.count(Change.RENAMED), "renamed"), (plan.count(Change.REWRITTEN), "metadata only")]
+    counts += [(plan.count(Change.COPY), "copies of others")]
     counts += [(len(plan.removed), "removed"), (len(plan.withheld), "removals withheld")]
     counts += [(len(plan.failures), "failed")]
     said = ", ".join(f"{count:,} {word}" for count, word in counts if count) or "nothing there"
@@ -115,7 +121,8 @@ def _planned(plan: SourcePlan) -> str:
 def _document(document: PlannedDocument) -> str:
     old = f"{one_line(document.renamed_from)} → " if document.renamed_from else ""
     cost = f"   {number(document.tokens, 'token')}" if document.tokens else ""
-    why = f"   {document.reason}" if document.change == Change.CHANGED.value and document.reason else ""
+    told = (Change.CHANGED.value, Change.COPY.value)
+    why = f"   {one_line(document.reason)}" if document.change in told and document.reason else ""
     return f"{old}{one_line(document.key)}{cost}{why}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ class ExitCode(IntEnum):
 EXIT_CODES = """\
 0    done
 1    done, but not all of it: documents failed, or were left or withheld, or moved since the plan;
-     or an audit found something
+     or an audit or the doctor found something
 2    wrong usage, or settings that cannot be meant
 3    a source, a service or the store failed; other sources may have been ingested
 130  interrupted; what was committed stays"""
@@ -74,6 +75,8 @@ def code_of(error: Exception) -> ExitCode:
 
 def report(error: Exception, where: str = "") -> None:
     """Print an error to standard error: one block if it was foreseen, its traceback if not."""
+    if _is_logged(error, where):
+        return
     if not isinstance(error, DocweaveError):
         typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
         typer.echo(f"{_head('error')} {where}this was not foreseen: the lines above say where", err=True)
@@ -82,6 +85,28 @@ def report(error: Exception, where: str = "") -> None:
     typer.echo(f"{_head('error')} {where}{printable(first)}", err=True)
     for line in rest:
         typer.echo(f"       {printable(line)}", err=True)
+
+
+def _is_logged(error: Exception, where: str) -> bool:
+    """Whether it was told by a log line, because these are JSON, and nothing else is to stand among them."""
+    from config.logging_lines import is_json  # noqa: PLC0415 - only where something went wrong
+
+    if is_json():
+        foreseen = isinstance(error, DocweaveError)
+        message = f"{where}{error}" if foreseen else f"{where}{type(error).__name__}: this was not foreseen"
+        logging.getLogger("apps").error(message, exc_info=None if foreseen else error)
+        return True
+    return False
+
+
+def tell(line: str) -> None:
+    """Say something beside the result, on standard error: as a log line, where these are JSON."""
+    from config.logging_lines import is_json  # noqa: PLC0415 - most commands tell nothing
+
+    if is_json():
+        logging.getLogger("apps").info(line)
+    else:
+        typer.echo(line, err=True)
 
 
 def error_json(error: Exception) -> dict[str, str]:

@@ -5,27 +5,22 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import typer
 
 from apps.plain import one_line
+from pipeline.query_highlight import matcher
 from pipeline.records import Hit
 
 SNIPPET_LINES = 3
 INDENT = "    "
 _WORD = re.compile(r"\w+")
-_STOP = frozenset(
-    (  # noqa: SIM905 - a list of words reads best as words
-        "a an and are as at be by can do does for from had has have how i if in is it its may me my not of "
-        "on or our so that the their they this to was we what when where which who why will with you your"
-    ).split()
-)
 
 
 def lines(hits: Sequence[Hit], question: str, *, width: int) -> list[str]:
     """The hits, best first, each with a blank line after it. Pure."""
-    wanted = _matcher(question)
+    wanted = matcher(question)
     out: list[str] = []
     for rank, hit in enumerate(hits, start=1):
         out += _hit(rank, hit, wanted, width)
@@ -35,14 +30,16 @@ def lines(hits: Sequence[Hit], question: str, *, width: int) -> list[str]:
 
 def as_json(rank: int, hit: Hit) -> dict[str, object]:
     """A hit for a program to read."""
-    return {"rank": rank, **asdict(hit)}
+    return {"rank": rank, **asdict(replace(hit, vector=None))}
 
 
 def location(hit: Hit) -> str:
-    """Where the passage stands: its web address, or source/key and the characters of the parsed text."""
+    """Where the passage stands: its web address, or source/key and its lines, or characters of the text."""
     if hit.url and hit.url.startswith(("https:", "http:")):
         return one_line(hit.url)
-    return one_line(f"{hit.source}/{hit.key}:{hit.start}-{hit.end}")
+    if hit.line is not None:
+        return one_line(f"{hit.source}/{hit.key}:{hit.line}-{hit.last_line}")
+    return one_line(f"{hit.source}/{hit.key}, characters {hit.start}-{hit.end}")
 
 
 def path(hit: Hit) -> str:
@@ -56,7 +53,7 @@ def path(hit: Hit) -> str:
 
 def snippet(hit: Hit, question: str, size: int) -> str:
     """At most about `size` characters of the passage, where the most of the question's words stand."""
-    return one_line(_cut(_passage(hit), _matcher(question), size))
+    return one_line(_cut(_passage(hit), matcher(question), size))
 
 
 def _hit(rank: int, hit: Hit, wanted: Callable[[str], str | None], width: int) -> list[str]:
@@ -80,25 +77,6 @@ def _passage(hit: Hit) -> str:
     heading = first.strip("#= \t\r")
     shown = heading == hit.title or heading in hit.heading_path
     return " ".join((rest if shown and rest.strip() else hit.text).split())
-
-
-def _matcher(question: str) -> Callable[[str], str | None]:
-    """Gives the question's word that a word of a text stands for, or None.
-
-    Case is ignored, and so is what a longer word of the question ends with: "resets" stands for "reset".
-    """
-    words = {word.casefold() for word in _WORD.findall(question)}
-    words = (words - _STOP) or words
-    stems = {word: word[: max(4, len(word) - 2)] if len(word) > 4 else word for word in words}
-
-    def stands_for(word: str) -> str | None:
-        folded = word.casefold()
-        if folded in words:
-            return folded
-        near = (w for w, stem in stems.items() if len(stem) >= 4 and folded.startswith(stem))
-        return next((w for w in near if len(folded) <= len(w) + 3), None)
-
-    return stands_for
 
 
 def _emphasized(word: str, wanted: Callable[[str], str | None]) -> str:

@@ -31,8 +31,11 @@ def settings_in(config: Path) -> Settings:
     """
     require(config)
     from config.load import load_settings
+    from config.logging_lines import set_up
 
-    return load_settings(config)
+    settings = load_settings(config)
+    set_up(settings.logging)
+    return settings
 
 
 def require(config: Path) -> None:

@@ -14,6 +14,7 @@ from config.build import open_reader
 from config.problems import nearest
 from config.settings import Settings
 from flows.summary import number
+from pipeline.digest import copy_of
 from pipeline.errors import SettingsError
 from pipeline.protocols import Reader
 from pipeline.records import JsonValue
@@ -166,14 +167,16 @@ def _document(one: Shown, *, full: bool) -> Iterator[str]:
 
 
 def _chunks(stored: Stored, *, full: bool) -> Iterator[str]:
-    rows = [["", "characters", "tokens", "group", "page", "headings"]]
+    rows = [["", "characters", "lines", "tokens", "group", "page", "headings"]]
     for row in stored.chunks:
         chunk = row.chunk
         page = "" if chunk.page is None else str(chunk.page)
         path = one_line(" › ".join(chunk.heading_path))
         span = f"{chunk.start:,}-{chunk.end:,}"
-        rows.append([str(chunk.ordinal), span, f"{chunk.tokens:,}", str(row.group_ordinal), page, path])
-    head, *each = table(rows, right=frozenset({0, 1, 2, 3, 4}))
+        lines = "" if chunk.line is None else f"{chunk.line}-{chunk.last_line}"
+        group = str(row.group_ordinal)
+        rows.append([str(chunk.ordinal), span, lines, f"{chunk.tokens:,}", group, page, path])
+    head, *each = table(rows, right=frozenset({0, 1, 2, 3, 4, 5}))
     yield head
     for line, row in zip(each, stored.chunks, strict=True):
         yield line
@@ -188,11 +191,14 @@ def _about(marks: StoredMarks) -> Iterator[list[str]]:
     yield ["type", one_line(about.media_type)]
     if about.metadata:
         yield ["metadata", printable(json.dumps(dict(about.metadata), ensure_ascii=False))]
+    yield ["access", one_line(", ".join(about.access)) or "everybody: it has no labels"]
+    if of := copy_of(state.row_key):
+        yield ["copy of", f"{one_line('/'.join(of))}, which has the passages of the same text"]
     yield ["written", _moment(marks.updated_at) if marks.updated_at else ""]
     yield ["version", one_line(state.version)]
     yield ["recipe", state.recipe or "none: a repair took its marks, and the next ingest reads it anew"]
     yield ["content", state.content_key]
-    yield ["row", state.row_key]
+    yield ["row", state.row_key.partition(" ")[0]]
     yield ["chunks", f"{marks.chunk_count:,}, {number(marks.tokens, 'token')} sent for them"]
 
 
@@ -227,7 +233,8 @@ def _what(before: Moment | None, now: Moment) -> str:
     """What happened to the document."""
     if now.marks is None:
         return "removed"
-    counted = number(now.marks.chunk_count, "chunk")
+    of = copy_of(now.marks.state.row_key)
+    counted = f"a copy of {one_line('/'.join(of))}" if of else number(now.marks.chunk_count, "chunk")
     if before is None or before.marks is None:
         return f"added: {counted}" if now.is_change else "stored before the tables' oldest kept version"
     then, state = before.marks.state, now.marks.state
@@ -236,7 +243,7 @@ def _what(before: Moment | None, now: Moment) -> str:
     if then.group_keys != state.group_keys:
         return f"embedded anew: {counted}"
     if then.row_key != state.row_key or before.marks.updated_at != now.marks.updated_at:
-        return "rewritten, with the same vectors"
+        return counted if of else "rewritten, with the same vectors"
     return "looked at, and found as it was"
 
 
@@ -256,6 +263,8 @@ def _marks(marks: StoredMarks) -> dict[str, JsonValue]:
         "url": about.url,
         "media_type": about.media_type,
         "metadata": dict(about.metadata),
+        "access": [*about.access],
+        "copy_of": dict(zip(("source", "key"), of, strict=True)) if (of := copy_of(state.row_key)) else None,
         "written": marks.updated_at.isoformat() if marks.updated_at else None,
         "version": state.version,
         "recipe": state.recipe,

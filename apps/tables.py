@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from apps.rollback import generation_json
-from apps.where import where_clause
 from config.build import (
     build_embedder,
     build_pipeline,
@@ -18,13 +17,17 @@ from config.build import (
     removal_guard,
 )
 from config.problems import nearest
+from config.rerank import reranker_of
 from config.settings import Settings
 from pipeline import query
+from pipeline.copies import settle
 from pipeline.errors import DocweaveError, SettingsError
 from pipeline.plan import SourcePlan
+from pipeline.protocols import Reader
 from pipeline.query import Mode, Question
 from pipeline.records import EmbeddingSpace, Generation, Hit, JsonValue
 from pipeline.report import Observer
+from pipeline.where import parse_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Status:
     generations: Sequence[Generation]
     """The live tables, those that a rebuild is writing, and those that it took the place of."""
     configured: Sequence[str]
+    copies: int = 0
+    """Documents without passages: another one has those of their text."""
 
     @property
     def not_ingested(self) -> list[str]:
@@ -58,6 +63,7 @@ class Status:
                 name: {"documents": documents, "chunks": chunks}
                 for name, (documents, chunks) in self.counts.items()
             },
+            "copies": self.copies,
             "not_ingested": [*self.not_ingested],
             "not_configured": [*self.not_configured],
             "generations": [generation_json(one) for one in self.generations],
@@ -77,6 +83,7 @@ async def status(settings: Settings) -> Status:
         counts=await reader.counts(),
         generations=await reader.generations(),
         configured=list(settings.sources),
+        copies=len(await reader.copies()),
     )
 
 
@@ -111,6 +118,7 @@ async def forget(settings: Settings, source: str, *, tell: Callable[[str], None]
     async with store.lease(f"forgetting {source}", wait=patience(settings), tell=tell):
         keys = list(await store.marks(source))
         await store.remove(source, keys)
+        await settle(store)
         await store.upkeep()
     return len(keys)
 
@@ -183,7 +191,7 @@ async def check_plan(settings: Settings, names: Sequence[str], path: Path, *, re
 async def search(settings: Settings, question: Question, conditions: Sequence[str] = ()) -> list[Hit]:
     """The chunks that answer best, best first.
 
-    `conditions` are put to their metadata, as `where_clause` has them.
+    `conditions` must all hold: each is a filter, as `pipeline.where` has it.
 
     Raises:
         SettingsError: neither the settings nor the tables know a source that the question names; or a
@@ -192,15 +200,28 @@ async def search(settings: Settings, question: Question, conditions: Sequence[st
     """
     reader = await open_reader(settings)
     if conditions:
-        where = where_clause(question.where.sources, conditions, await reader.columns())
-        question = replace(question, where=where)
-    if unknown := set(question.where.sources) - set(settings.sources):
-        known = {**settings.sources, **await reader.counts()}
-        if unknown := unknown - set(known):
-            raise SettingsError(f"no source is called {min(unknown)!r}; valid: {', '.join(known)}")
+        clause = parse_all(conditions, await reader.columns())
+        question = replace(question, where=replace(question.where, clause=clause))
+    await check_sources(settings, reader, question.where.sources)
     embedder = None if question.mode is Mode.TEXT else build_embedder(settings)
+    reranker = reranker_of(settings.rerank)
     try:
-        return await query.search(reader, embedder, question)
+        return (await query.find(reader, embedder, question, reranker)).hits
     finally:
         if embedder:
             await embedder.aclose()
+        if reranker:
+            await reranker.aclose()
+
+
+async def check_sources(settings: Settings, reader: Reader, names: Sequence[str]) -> None:
+    """Refuse sources that neither the settings nor the tables know.
+
+    Raises:
+        SettingsError: there is one.
+        StoreError: the tables cannot be read.
+    """
+    if unknown := set(names) - set(settings.sources):
+        known = {**settings.sources, **await reader.counts()}
+        if unknown := unknown - set(known):
+            raise SettingsError(f"no source is called {min(unknown)!r}; valid: {', '.join(known)}")

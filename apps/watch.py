@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from apps.exits import INTERRUPTED, ExitCode
+from config.logging_lines import is_json
 from flows import summary
 from flows.environment import prefer_quiet
 from flows.progress import watcher
+from flows.stopping import Stop, stop
+from flows.temporary_server import server_for_a_run
 from pipeline.errors import DocweaveError
 from pipeline.report import SourceReport
 
@@ -30,8 +33,8 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0
 """How often a source's progress is told where there is no terminal."""
-GRACE_SECONDS = 3.0
-"""How long an interrupted run may take to tell its scheduler."""
+GRACE_SECONDS = 10.0
+"""How long an interrupted run may wait for what it has paid for, and take to tell its scheduler."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,6 +96,17 @@ class Lines(Watch):
 
 
 @dataclass(slots=True, kw_only=True)
+class Silent(Watch):
+    """Says nothing: the run's own log lines do."""
+
+    def show(self, report: SourceReport) -> None:
+        """See `Watch`."""
+
+    def say(self, line: str) -> None:
+        """See `Watch`."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Bars(Watch):
     """A bar for each source that has begun."""
 
@@ -149,7 +163,8 @@ def run_ingest(
             plan=str(plan.absolute()) if plan else None,
         )
         try:
-            failure = asyncio.run(_run(asked, watch))
+            with server_for_a_run(watch.say):
+                failure = asyncio.run(_run(asked, watch))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         finally:
@@ -161,7 +176,8 @@ def run_ingest(
 
 async def _run(asked: Callable[[], Awaitable[str | None]], watch: Watch) -> str | None:
     """Why the flow failed; None if it did not."""
-    with _interruptible(watch):
+    with _interruptible(watch, asked_to_stop := Stop()):
+        stop.set(asked_to_stop)
         return await asked()
 
 
@@ -179,28 +195,30 @@ async def _flow(
 
 
 @contextmanager
-def _interruptible(watch: Watch) -> Iterator[None]:
-    """Let Ctrl-C cancel the current task: at once before the first source, with some seconds' grace after.
+def _interruptible(watch: Watch, run: Stop) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop the run: at once before it has begun, with some seconds' grace after.
 
     No handler of the event loop's own, which Prefect blocks while it starts a server.
     """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
-    def stop(_signal: int, _frame: object) -> None:
-        if not watch.reports or task is None:
+    def interrupt(_signal: int, _frame: object) -> None:
+        if run.reason:
+            _leave()
+        if not run.ask("interrupted where it was started"):
             raise KeyboardInterrupt
         watch.say("Stopping …")
         # The scheduler's server may have been interrupted as well, and never answer.
         timer = threading.Timer(GRACE_SECONDS, _leave)
         timer.daemon = True
         timer.start()
-        loop.call_soon_threadsafe(task.cancel)
 
-    before = signal.signal(signal.SIGINT, stop)
+    run.on_sigterm = interrupt
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _leave() -> None:
@@ -212,6 +230,9 @@ def _leave() -> None:
 @contextmanager
 def watching(waiting: str) -> Iterator[Watch]:
     """Bars if standard error is a terminal, lines if not. `waiting` says what the first source waits for."""
+    if is_json():
+        yield Silent()
+        return
     if not sys.stderr.isatty():
         yield Lines()
         return

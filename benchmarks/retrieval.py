@@ -1,4 +1,4 @@
-"""How well the embedded default embedder ranks, and what context brings it, beside BM25.
+"""How well the embedded default embedder ranks, what context brings it, and what words add to it.
 
     python benchmarks/retrieval.py FOLDER
 
@@ -15,7 +15,7 @@ import math
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,9 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embedders.local import LocalEmbedder
+from pipeline.query import CANDIDATES, RRF_K
 from pipeline.records import Chunk, EmbedGroup, EmbedRequest
 
 DEPTH = 10
+FUSED = DEPTH * CANDIDATES
+"""How many of each ranking a hybrid search looks at."""
 DISCOUNTS = 1 / np.log2(np.arange(DEPTH) + 2)
 
 Scores = NDArray[np.float32]
@@ -72,9 +75,9 @@ def passage(ordinal: int, text: str, headings: tuple[str, ...] = ()) -> Chunk:
     )
 
 
-def bm25(data: RetrievalSet) -> Scores:
-    """Every question against every chunk, words in lower case, k1 = 1.2 and b = 0.75."""
-    bags = [Counter(re.findall(r"[^\W_]+", chunk.text.lower())) for chunk in data.chunks]
+def bm25(data: RetrievalSet, texts: Sequence[str]) -> Scores:
+    """Every question against every chunk's text, words in lower case, k1 = 1.2 and b = 0.75."""
+    bags = [Counter(re.findall(r"[^\W_]+", text.lower())) for text in texts]
     lengths = np.array([bag.total() for bag in bags])
     norm = 1.2 * (0.25 + 0.75 * lengths / lengths.mean())
     postings: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -100,6 +103,21 @@ def alone(data: RetrievalSet) -> Scores:
 def in_context(data: RetrievalSet) -> Scores:
     """The embedder as it is."""
     return cosines(data, data.groups)
+
+
+def hybrid(words: Scores, meaning: Scores) -> Scores:
+    """Both rankings, fused as a search fuses them."""
+    return gains(words) + gains(meaning)
+
+
+def gains(scores: Scores) -> Scores:
+    """What each chunk gains by its rank, if it is among the first and has any score."""
+    found = np.zeros_like(scores)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :FUSED]
+    gain = np.broadcast_to(1 / (RRF_K + 1 + np.arange(best.shape[1])), best.shape)
+    there = np.take_along_axis(scores, best, axis=1) > 0
+    np.put_along_axis(found, best, np.where(there, gain, 0).astype(np.float32), axis=1)
+    return found
 
 
 def cosines(data: RetrievalSet, groups: tuple[EmbedGroup, ...]) -> Scores:
@@ -130,11 +148,27 @@ def ndcg(scores: Scores, relevant: tuple[frozenset[int], ...]) -> NDArray[np.flo
     )
 
 
-WAYS: dict[str, Callable[[RetrievalSet], Scores]] = {
-    "BM25": bm25,
-    "local, chunk alone": alone,
-    "local, in context": in_context,
-}
+def ways(data: RetrievalSet) -> dict[str, Scores]:
+    words = bm25(data, [chunk.text for chunk in data.chunks])
+    headed = bm25(data, [headed_text(group, chunk) for group in data.groups for chunk in group.chunks])
+    single, whole = alone(data), in_context(data)
+    scores = [words, headed, single, whole, hybrid(headed, single), hybrid(headed, whole)]
+    return dict(zip(WAYS, scores, strict=True))
+
+
+def headed_text(group: EmbedGroup, chunk: Chunk) -> str:
+    """What the tables' full-text search sees of a chunk."""
+    return "\n".join([group.title, *chunk.heading_path, chunk.text])
+
+
+WAYS = (
+    "BM25 of the text",
+    "BM25 with title and headings",
+    "local, chunk alone",
+    "local, in context",
+    "hybrid, chunk alone",
+    "hybrid, in context",
+)
 
 
 def main() -> None:
@@ -146,8 +180,8 @@ def main() -> None:
     for path in sorted(Path(sys.argv[1]).glob("*.json.gz")):
         data = read(path)
         cells = []
-        for way, column in zip(WAYS.values(), columns, strict=True):
-            each = ndcg(way(data), data.relevant)
+        for scores, column in zip(ways(data).values(), columns, strict=True):
+            each = ndcg(scores, data.relevant)
             column.append(float(each.mean()))
             cells.append(f"{each.mean():.3f} ({each[1::2].mean():.3f})")
         print(f"| {data.name} |", " | ".join(cells), "|", flush=True)

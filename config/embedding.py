@@ -26,6 +26,11 @@ class LocalEmbedding(AnyEmbedding):
     """The embedded default: in process, without a key or a server."""
 
     provider: Literal["local"] = Field(default="local", description="Embeds in this process; takes no model.")
+    contextual: bool = Field(
+        default=True,
+        description="Whether a passage is embedded in view of its document. False, each by its own text: to "
+        "see what context brings.",
+    )
     overlap_tokens: int = Field(
         default=1000,
         ge=0,
@@ -35,8 +40,8 @@ class LocalEmbedding(AnyEmbedding):
 
     @property
     def limits(self) -> EmbedLimits:
-        """The contextual services'."""
-        return models.limits(contextual=True)
+        """The services'."""
+        return models.limits(contextual=self.contextual)
 
     @property
     def grouping(self) -> Grouping:

@@ -1,0 +1,126 @@
+"""`docweave context`: the best context for a question, to be put before a language model."""
+
+# ruff: noqa: PLC0415 - `--help` must not wait for what only a command uses
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from apps.exits import ending, print_json
+from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
+from apps.plain import printable
+from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from pipeline.query import Question
+    from pipeline.query_context import Cited, Context
+
+
+def context(  # noqa: PLR0913 - a command's options
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="A question, or words.")],
+    *,
+    config: Config = Path(SETTINGS_FILE),
+    tokens: Annotated[
+        int, typer.Option("--tokens", "-t", metavar="N", min=50, max=1_000_000, help="The most it may have.")
+    ] = 4_000,
+    mode: Annotated[
+        Literal["hybrid", "vector", "text"],
+        typer.Option("--mode", "-m", metavar="MODE", help="As `docweave search` has it."),
+    ] = "hybrid",
+    around: Annotated[
+        Literal["nothing", "chunks", "section", "page"],
+        typer.Option(
+            "--around",
+            metavar="UNIT",
+            help="What a hit brings, if it fits: nothing, chunks (one to each side), section or page.",
+        ),
+    ] = "nothing",
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "-s", metavar="NAME", help="Only this source; may be repeated."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", "-w", metavar="CONDITION", help="A filter; of several, all must hold."),
+    ] = None,
+    access: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="LABEL",
+            help="Only what somebody with this access label may see; may be repeated.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the best context for a question that fits in so many tokens.
+
+    The best passages, none twice, in the order of their documents, each with a number to cite it by, its
+    headings and where it stands. Tokens are counted as the embedding models do; others count some 20 % more
+    or less.
+
+    \b
+    docweave context "how many days of leave do I have?" --tokens 2000
+    docweave context "notice period" --around section --where 'source = handbook'
+    docweave context "notice period" --json | jq '.passages[].where'
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=as_json):
+        if not question.strip():
+            raise SettingsError("the question is empty")
+        settings = settings_in(config)
+        from pipeline.query import Around, Mode, Question
+        from pipeline.records import Filter
+
+        asked = Question(
+            text=question,
+            mode=Mode(mode),
+            around=Around(unit=around),
+            where=Filter(sources=tuple(source or ()), access=tuple(access) if access else None),
+        )
+        made = asyncio.run(_made(settings, asked, where or [], tokens))
+        if as_json:
+            passages = [_told(one) for one in made.passages]
+            print_json({"question": question, "tokens": made.tokens, "passages": passages, "text": made.text})
+        elif made.passages:
+            typer.echo("\n".join(printable(line) for line in made.text.splitlines()))
+        else:
+            typer.echo("Nothing that answers fits: ask with more --tokens, or otherwise.", err=True)
+
+
+async def _made(settings: Settings, asked: Question, where: list[str], tokens: int) -> Context:
+    from dataclasses import replace
+
+    from apps.desk import desk_of
+    from apps.tables import check_sources
+    from pipeline.where import parse_all
+
+    desk = desk_of(settings)
+    try:
+        await check_sources(settings, await desk.snapshot(), asked.where.sources)
+        if where:
+            clause = parse_all(where, await desk.columns())
+            asked = replace(asked, where=replace(asked.where, clause=clause))
+        return await desk.context(asked, most=tokens)
+    finally:
+        await desk.aclose()
+
+
+def _told(cited: Cited) -> dict[str, object]:
+    first, last = cited.chunks[0], cited.chunks[-1]
+    return {
+        "number": cited.number,
+        "source": first.source,
+        "key": first.key,
+        "heading": cited.heading,
+        "where": cited.where,
+        "url": first.url,
+        "page": first.page,
+        "start": first.start,
+        "end": last.end,
+        "text": cited.text,
+    }

@@ -1,0 +1,115 @@
+"""What is asked under /v1: as it stands in the OpenAPI description. `answers` has what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.query import Mode, Question, Weights
+from pipeline.query_around import Around
+from pipeline.records import Column, Filter
+from pipeline.where import LONGEST, parse
+
+LONGEST_QUESTION = 4_000
+MOST_HITS = 100
+DEEPEST = 1_000
+"""The last hit that any page reaches."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+QUESTION = "How many days of parental leave do I have?"
+WHERE = "source = handbook and year >= 2024 and not path ~ 'drafts/**'"
+
+
+class Request(BaseModel):
+    """Something that is asked: what is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class QuestionRequest(Request):
+    """A question, and which passages may answer it."""
+
+    question: str = Field(
+        min_length=1,
+        max_length=LONGEST_QUESTION,
+        pattern=r"\S",
+        description="A question, or words.",
+        examples=[QUESTION],
+    )
+    mode: Mode = Field(
+        default=Mode.HYBRID,
+        description="hybrid: by meaning and words, fused by rank; vector: by meaning; text: by words.",
+    )
+    sources: list[Name] = Field(default=[], max_length=100, description="Only of these; all if left out.")
+    where: str = Field(
+        default="",
+        max_length=LONGEST,
+        description="A filter: tests of source, path, title, url, type, page, columns or metadata, joined by "
+        "and, or, not. docs/search.md has the language.",
+        examples=["", WHERE],
+    )
+    vector_weight: float = Field(default=1, ge=0, le=100, description="What a rank by meaning counts.")
+    text_weight: float = Field(default=1, ge=0, le=100, description="What a rank by words counts.")
+    min_score: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Only hits of at least this relevance: the reranker's score, or else the similarity.",
+    )
+    per_document: int | None = Field(
+        default=None, ge=1, le=MOST_HITS, description="At most so many hits of one document."
+    )
+    diversity: float = Field(
+        default=0, ge=0, le=1, description="How much a hit is held back for being like a better one."
+    )
+    around: Literal["nothing", "chunks", "section", "page"] = Field(
+        default="nothing",
+        description="What is given beside each hit: the chunks beside it, those under the same headings, or "
+        "those of its page.",
+    )
+    around_chunks: int = Field(default=1, ge=1, le=20, description="With around=chunks: to each side.")
+    rerank: bool = Field(
+        default=True, description="Whether a reranker is asked, where the settings have one."
+    )
+
+    def asked(self, columns: Sequence[Column], access: tuple[str, ...] | None) -> Question:
+        """The same, of the tables.
+
+        Raises:
+            SettingsError: the filter cannot be meant.
+        """
+        return Question(
+            text=self.question,
+            mode=self.mode,
+            where=Filter(sources=tuple(self.sources), clause=parse(self.where, columns), access=access),
+            weights=Weights(vector=self.vector_weight, text=self.text_weight),
+            min_score=self.min_score,
+            per_document=self.per_document,
+            diversity=self.diversity,
+            around=Around(unit=self.around, chunks=self.around_chunks),
+            rerank=self.rerank,
+        )
+
+
+class SearchRequest(QuestionRequest):
+    """A question, and which page of its hits is wanted."""
+
+    limit: int = Field(default=10, ge=1, le=MOST_HITS, description="How many hits.")
+    offset: int = Field(
+        default=0, ge=0, le=DEEPEST - MOST_HITS, description="So many of the best are passed over."
+    )
+    deduplicate: bool = Field(
+        default=False, description="Of several passages with the same text, the best alone."
+    )
+    highlights: bool = Field(default=False, description="Whether hits say where the question's words stand.")
+
+
+class ContextRequest(QuestionRequest):
+    """A question, and how much may be said to it."""
+
+    tokens: int = Field(
+        default=4_000, ge=50, le=200_000, description="The most that the whole context may have."
+    )

@@ -1,0 +1,103 @@
+"""`docweave serve` as a function: the search API in this process, until it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import uvicorn
+
+from apps.desk import desk_of
+from apps.http.app import AddTo, create_app
+from apps.http.guard import is_loopback
+from apps.options import settings_in
+from apps.page.routes import add_page
+from apps.serving_telemetry import observe_requests
+from config.keys import KeyRing
+from config.settings import Settings
+from flows.observed import start_traces
+from pipeline.errors import SettingsError
+
+__all__ = ["desk_of", "serve"]
+
+STOPPING_SECONDS = 10
+"""For the requests that are being answered when the process is told to stop."""
+WAITING = 512
+"""Connections that wait to be taken up."""
+IDLE_SECONDS = 15
+"""How long a connection stays open that nothing is asked over."""
+
+
+def serve(
+    config: Path, host: str = "", port: int | None = None, *, tell: Callable[[str], None] = lambda _: None
+) -> None:
+    """Answer until SIGTERM or Ctrl-C.
+
+    Args:
+        config: The settings file.
+        host: Where to listen; as the settings say, if left out.
+        port: Of it; 0 is any that is free.
+        tell: Is told the address, once it is listened at.
+
+    Raises:
+        SettingsError: the settings cannot be meant, the address cannot be listened at, or it is not this
+            machine's own and there is no key.
+    """
+    settings = settings_in(config)
+    host = host or settings.serve.host
+    listening = _bound(host, settings.serve.port if port is None else port)
+    is_local = is_loopback(str(listening.getsockname()[0]))
+    ring = KeyRing(Path(settings.serve.keys))
+    if not is_local and not ring.keys():
+        listening.close()
+        raise SettingsError(
+            f"{host} can be reached from other machines, and there is no key: make one with `docweave keys "
+            "create NAME`, or listen at 127.0.0.1"
+        )
+    start_traces(settings.telemetry)
+    app = create_app(
+        desk_of(settings), settings.serve, is_open=is_local and not ring.is_there, also=_also(settings)
+    )
+    observe_requests(app)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            access_log=False,  # it would hold the questions
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=STOPPING_SECONDS,
+        )
+    )
+    with listening:
+        shown = f"[{host}]" if ":" in host else host
+        tell(f"http://{shown}:{listening.getsockname()[1]}")
+        server.run(sockets=[listening])
+
+
+def _also(settings: Settings) -> list[AddTo]:
+    """The page, and what extras bring."""
+    page = partial(add_page, settings.telemetry.metrics_file)
+    if find_spec("mcp") is None:
+        return [page]
+    from apps.mcp.http import add_mcp  # noqa: PLC0415 - in an extra
+
+    return [page, add_mcp]
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, proto)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(WAITING)  # whoever asks from now on waits until the server has started
+        listening.set_inheritable(True)
+    except OSError as error:
+        raise SettingsError(f"cannot listen at {host}, port {port}: {error.strerror}") from error
+    return listening

@@ -1,0 +1,1 @@
+"""The tables for assistants that speak the Model Context Protocol."""

@@ -1,0 +1,57 @@
+"""`docweave mcp`: the tables for an assistant on this machine."""
+
+# ruff: noqa: PLC0415 - `--help` must not wait for what answers
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apps.exits import ending
+from apps.options import SETTINGS_FILE, Config, settings_in
+from pipeline.errors import SettingsError
+
+
+def mcp(
+    *,
+    config: Config = Path(SETTINGS_FILE),
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="LABEL",
+            help="Show only what somebody with this access label may see; may be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Answer an assistant over standard input and output, by the Model Context Protocol.
+
+    The assistant starts it: see docs/mcp.md for Claude, Cursor, VS Code and others. Its tools are search,
+    fetch and list_sources. `docweave serve` has the same at /mcp, for assistants elsewhere.
+
+    \b
+    docweave mcp --config /home/ada/notes/docweave.yaml
+    claude mcp add docweave -- docweave mcp --config /home/ada/notes/docweave.yaml
+    """  # noqa: D301 - \b keeps the lines as they are
+    with ending(as_json=False):
+        settings = settings_in(config)
+        from importlib.util import find_spec
+
+        if find_spec("mcp") is None:
+            raise SettingsError("docweave mcp needs the package mcp: pip install 'docweave[mcp]'")
+        from apps.http.server import desk_of
+        from apps.mcp.server import build
+
+        access = tuple(labels) if labels else None
+
+        async def answer() -> None:
+            desk = desk_of(settings)
+            try:
+                await build(desk, lambda _asking: access).run_stdio_async()
+            finally:
+                await desk.aclose()
+
+        asyncio.run(answer())

@@ -1,0 +1,235 @@
+"""/v1/freshness, /v1/spending and /v1/map: what the page shows beside the search, of what the key sees."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from apps.http.asking import TheCaller, TheDesk
+from apps.http.errors import ApiError
+from apps.page.survey import Surveys
+from pipeline.records import Spending
+from pipeline.telemetry_metrics import latest_runs
+
+log = logging.getLogger(__name__)
+router = APIRouter(tags=["overview"])
+
+LATEST_RUNS = 100
+
+
+class RunModel(BaseModel):
+    """The latest run over a source."""
+
+    at: datetime | None
+    succeeded_at: datetime | None = Field(description="When the last that did not fail ended.")
+    failed: int | None = Field(description="Documents that failed in it.")
+    left: int | None = Field(description="Documents that a budget left for the next.")
+    withheld: int | None = Field(description="Removals that wait for approval.")
+
+
+class FreshModel(BaseModel):
+    """How a source stands."""
+
+    name: str
+    documents: int
+    chunks: int
+    tokens: int
+    newest: datetime | None = Field(description="When rows of it were last written.")
+    oldest: datetime | None = Field(description="When the rows of its oldest document were.")
+    paid_at: datetime | None = Field(
+        description="When a run last paid for vectors of it. For a key that sees everything."
+    )
+    run: RunModel | None = Field(
+        description="Where runs leave their figures in a file (telemetry.metrics_file), for a key that sees "
+        "everything."
+    )
+
+
+class ChangedModel(BaseModel):
+    """A document that was written lately."""
+
+    source: str
+    key: str
+    title: str
+    updated_at: datetime | None
+
+
+class FreshnessAnswer(BaseModel):
+    """The sources of which the key sees any document, and what was written last of them."""
+
+    sources: list[FreshModel]
+    latest: list[ChangedModel] = Field(description="The last written first.")
+    runs_known: bool = Field(description="Whether runs leave their figures, and the key may see them.")
+
+
+class SpentModel(BaseModel):
+    """What a source's runs of one day paid a model for."""
+
+    day: date = Field(description="In UTC.")
+    source: str
+    model: str
+    runs: int
+    requests: int
+    tokens: int
+    cost_usd: float
+
+
+class PaidModel(BaseModel):
+    """What a run paid."""
+
+    at: datetime
+    source: str
+    model: str
+    requests: int
+    tokens: int
+    cost_usd: float
+
+
+class SpendingAnswer(BaseModel):
+    """What was paid for vectors. What the embedded default computes costs nothing, and is not noted."""
+
+    days: list[SpentModel] = Field(description="Oldest first.")
+    runs: list[PaidModel] = Field(description=f"The last {LATEST_RUNS}, the last first.")
+
+
+class PointModel(BaseModel):
+    """A document on the map."""
+
+    source: str
+    key: str
+    title: str
+    x: float = Field(ge=-1, le=1)
+    y: float = Field(ge=-1, le=1)
+
+
+class MapAnswer(BaseModel):
+    """Documents that the key sees, near each other where their vectors are."""
+
+    documents: int = Field(description="That there are: the points may be a sample.")
+    points: list[PointModel]
+    explained: tuple[float, float] = Field(
+        description="What the two directions hold of all that the vectors differ by: 0 … 1."
+    )
+
+
+def _surveys(request: Request) -> Surveys:
+    surveys: Surveys = request.app.state.surveys
+    return surveys
+
+
+def _metrics_file(request: Request) -> Path | None:
+    path: Path | None = request.app.state.metrics_file
+    return path
+
+
+TheSurveys = Annotated[Surveys, Depends(_surveys)]
+
+
+@router.get("/freshness")
+async def freshness(
+    desk: TheDesk,
+    caller: TheCaller,
+    surveys: TheSurveys,
+    metrics_file: Annotated[Path | None, Depends(_metrics_file)],
+) -> FreshnessAnswer:
+    """How fresh each source is, and which documents were written last."""
+    reader = await desk.snapshot()
+    seen = await surveys.survey(reader, caller.access)
+    runs: Mapping[str, RunModel] | None = None
+    paid: dict[str, datetime] = {}
+    if caller.access is None:
+        paid = {one.source: one.at for one in await reader.spending()}
+        runs = await asyncio.to_thread(_runs, metrics_file)
+    return FreshnessAnswer(
+        sources=[
+            FreshModel(
+                name=name,
+                documents=one.documents,
+                chunks=one.chunks,
+                tokens=one.tokens,
+                newest=one.newest,
+                oldest=one.oldest,
+                paid_at=paid.get(name),
+                run=(runs or {}).get(name),
+            )
+            for name, one in seen.sources.items()
+        ],
+        latest=[
+            ChangedModel(
+                source=one.state.source, key=one.state.key, title=one.about.title, updated_at=one.updated_at
+            )
+            for one in seen.newest
+        ],
+        runs_known=runs is not None,
+    )
+
+
+def _runs(metrics_file: Path | None) -> Mapping[str, RunModel] | None:
+    """Of each source; None where runs leave no figures."""
+    if metrics_file is None:
+        return None
+    try:
+        found = latest_runs(metrics_file)
+    except (OSError, ValueError) as error:
+        log.warning("telemetry.metrics_file cannot be read: %s", type(error).__name__)
+        return None
+    return {name: RunModel.model_validate(one, from_attributes=True) for name, one in found.items()}
+
+
+@router.get("/spending")
+async def spending(desk: TheDesk, caller: TheCaller) -> SpendingAnswer:
+    """What was paid for vectors, day by day. For a key that sees everything."""
+    if caller.access is not None:
+        raise ApiError(403, "what was spent is told to a key that sees everything")
+    paid = await (await desk.snapshot()).spending()
+    return SpendingAnswer(
+        days=_by_day(paid),
+        runs=[
+            PaidModel(
+                at=one.at,
+                source=one.source,
+                model=one.model,
+                requests=one.requests,
+                tokens=one.tokens,
+                cost_usd=one.cost_usd,
+            )
+            for one in reversed(paid[-LATEST_RUNS:])
+        ],
+    )
+
+
+def _by_day(paid: Sequence[Spending]) -> list[SpentModel]:
+    days: dict[tuple[date, str, str], SpentModel] = {}
+    for one in paid:
+        key = one.at.date(), one.source, one.model
+        if key not in days:
+            days[key] = SpentModel(
+                day=key[0], source=one.source, model=one.model, runs=0, requests=0, tokens=0, cost_usd=0.0
+            )
+        day = days[key]
+        day.runs += 1
+        day.requests += one.requests
+        day.tokens += one.tokens
+        day.cost_usd += one.cost_usd
+    return list(days.values())
+
+
+@router.get("/map")
+async def corpus_map(desk: TheDesk, caller: TheCaller, surveys: TheSurveys) -> MapAnswer:
+    """Where documents lie, by their vectors: at most 1,500 of them."""
+    found = await surveys.map(await desk.snapshot(), caller.access)
+    return MapAnswer(
+        documents=found.documents,
+        points=[
+            PointModel(source=one.source, key=one.key, title=one.title, x=one.x, y=one.y)
+            for one in found.points
+        ],
+        explained=found.explained,
+    )
