@@ -1,0 +1,169 @@
+"""Docweave from Python: ask the tables that `docweave ingest` fills.
+
+    from docweave import Index
+
+    with Index.open("docweave.yaml") as index:
+        for hit in index.search("How many days of parental leave do I have?", limit=5):
+            print(hit.score, hit.title, hit.url, hit.text)
+
+Made for notebooks and scripts: methods wait for their answers, whether or not an event loop is running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from pydantic import ValidationError
+
+from apps.http.models import ContextRequest, QuestionRequest, SearchRequest
+from config.load import load_settings
+from pipeline.errors import DocweaveError, SettingsError
+from pipeline.query import Found, Question
+from pipeline.query_context import Cited, Context
+from pipeline.query_desk import Desk
+from pipeline.records import Hit
+from pipeline.stored import Stored
+
+__all__ = ["Cited", "Context", "DocweaveError", "Found", "Hit", "Index", "SettingsError", "Stored"]
+
+_Request = TypeVar("_Request", bound=QuestionRequest)
+
+
+class Index:
+    """The tables that settings name, open to be asked. Close it, or use it as a block.
+
+    Its methods may be called by several threads at once. Options of `find`, `search` and `context` are those
+    of the HTTP API, by the same names: mode, sources, where, vector_weight, text_weight, min_score,
+    per_document, diversity, around, around_chunks, rerank (docs/search.md).
+    """
+
+    def __init__(self, desk: Desk, access: Sequence[str] | None = None) -> None:
+        """Ask a desk. `access`: only what somebody with these labels may see; None: everything."""
+        self._desk = desk
+        self._access = None if access is None else tuple(access)
+        self._is_closed = False
+        self._held = ExitStack()
+        self._portal: BlockingPortal = self._held.enter_context(start_blocking_portal())
+
+    @classmethod
+    def open(cls, config: str | Path = "docweave.yaml", *, access: Sequence[str] | None = None) -> Self:
+        """The tables that these settings name. Opens nothing before the first question.
+
+        Args:
+            config: The path of the YAML settings.
+            access: Only what somebody with these access labels may see. None: everything.
+
+        Raises:
+            SettingsError: the settings cannot be meant, or a key is missing.
+        """
+        from apps.http.server import desk_of  # noqa: PLC0415 - not for whoever brings a desk
+
+        return cls(desk_of(load_settings(Path(config))), access)
+
+    def search(self, question: str, *, limit: int = 10, **options: Any) -> list[Hit]:
+        """The passages that answer best, best first.
+
+        Raises:
+            DocweaveError: as `find`.
+        """
+        return self.find(question, limit=limit, **options).hits
+
+    def find(self, question: str, **options: Any) -> Found:
+        """A page of hits, with what stands around each, and whether there are more.
+
+        Options also: limit, offset, deduplicate.
+
+        Raises:
+            SettingsError: an option or the filter cannot be meant.
+            StoreError: the tables cannot be read, or are empty.
+            EmbedError: the question could not be embedded.
+        """
+        asked = _checked(SearchRequest, {"question": question, **options})
+
+        async def answer() -> Found:
+            put = await self._put(asked)
+            page = replace(put, limit=asked.limit, offset=asked.offset, deduplicate=asked.deduplicate)
+            return await self._desk.search(page)
+
+        return self._portal.call(answer)
+
+    def context(self, question: str, *, tokens: int = 4_000, **options: Any) -> Context:
+        """As much of what answers best as fits in so many tokens, in the documents' order, to be cited.
+
+        Raises:
+            DocweaveError: as `find`.
+        """
+        asked = _checked(ContextRequest, {"question": question, "tokens": tokens, **options})
+
+        async def answer() -> Context:
+            return await self._desk.context(await self._put(asked), most=asked.tokens)
+
+        return self._portal.call(answer)
+
+    def document(self, source: str, key: str) -> Stored | None:
+        """A document with its passages, as it is stored; None where there is none that may be seen.
+
+        Raises:
+            StoreError: the tables cannot be read.
+        """
+
+        async def answer() -> Stored | None:
+            return await self._desk.document(source, key, access=self._access)
+
+        return self._portal.call(answer)
+
+    def sources(self) -> Mapping[str, tuple[int, int]]:
+        """Documents and passages of each source that has any.
+
+        Raises:
+            StoreError: the tables cannot be read.
+        """
+
+        async def answer() -> Mapping[str, tuple[int, int]]:
+            return await self._desk.counts(access=self._access)
+
+        return self._portal.call(answer)
+
+    def close(self) -> None:
+        """Give back what is held open. It can be asked nothing more."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._portal.call(self._desk.aclose)
+            self._held.close()
+
+    async def _put(self, asked: QuestionRequest) -> Question:
+        columns = await self._desk.columns() if asked.where.strip() else ()
+        return asked.asked(columns, self._access)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _checked(kind: type[_Request], given: Mapping[str, Any]) -> _Request:
+    """The request, its options looked over.
+
+    Raises:
+        SettingsError: one of them cannot be meant.
+    """
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            raise SettingsError(f"{name} is no option; valid: {known}") from None
+        raise SettingsError(f"{name}: {first['msg']}") from None
