@@ -75,7 +75,7 @@ def test_columns_from_their_declaration_to_their_end(config: Path) -> None:
     assert "No columns: declare some under `columns:`" in run("columns", config=config).output
     assert found(config, "team=people") == ["a.md"]
     result = run("search", "words", "-m", "text", "--where", "year>=2024", config=config)
-    assert (result.exit_code, "only columns are less or more" in result.stderr) == (2, True)
+    assert (result.exit_code, "only columns and pages are less or more" in result.stderr) == (2, True)
 
     config.write_text(SOURCES + COLUMNS)
     assert run("columns", config=config).output.count("the next ingest adds it") == 4

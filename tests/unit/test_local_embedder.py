@@ -72,6 +72,15 @@ async def test_each_group_gets_a_row_of_codes_for_each_chunk(embedder: LocalEmbe
     assert conforming.space.dimensions == 1024
 
 
+async def test_without_context_only_the_passage_itself_counts() -> None:
+    alone = LocalEmbedder(contextual=False)
+    [[one]] = await vectors_of(alone, group(PUMP, title="Pumps", headings=("Care",)))
+    [both] = await vectors_of(alone, group(*PASSAGES))
+    assert (one == both[1]).all()
+    assert alone.limits.group_chunks == 1
+    assert list(alone.reads(group(PUMP))) != list(LocalEmbedder().reads(group(PUMP)))
+
+
 async def test_codes_use_the_whole_range_and_leave_out_minus_128(embedder: LocalEmbedder) -> None:
     for array in await vectors_of(embedder, group(*PASSAGES), group(PUMP, title="Pump")):
         assert (np.abs(array.astype(int)).max(axis=1) == 127).all()

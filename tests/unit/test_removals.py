@@ -109,3 +109,21 @@ async def test_what_a_source_of_the_newest_lists_no_more_stays(world: World) -> 
         assert set(plan.removed) == (await keys(world)) - left
         await ingest(newest, approved=100)
         assert await keys(world) == left
+
+
+async def test_an_approval_by_name_lets_through_no_others(world: World) -> None:
+    before = await keys(world)
+    for n in range(20):
+        del world.items.items[f"{n:02}.md"]
+    asked = frozenset((await ingest(world)).withheld_keys)
+    assert asked == {f"{n:02}.md" for n in range(20)}
+    del world.items.items["20.md"]
+    guard = RemovalGuard(approved=len(asked) + 5, keys=asked)
+    report = await ingest_source(world.items, world.pipeline, guard=guard)
+    assert (report.withheld, report.removed) == (21, 0), "one of them, nobody was asked about"
+    assert await keys(world) == before
+    world.items.items["20.md"] = text("n20", sections=1)
+    world.items.items["00.md"] = text("n0", sections=1)
+    report = await ingest_source(world.items, world.pipeline, guard=guard)
+    assert (report.withheld, report.removed) == (0, 19), "one of them came back"
+    assert await keys(world) == before - (asked - {"00.md"})

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from pipeline import report as report_module
 from pipeline.errors import ParseError
 from pipeline.report import SourceReport
 
@@ -18,3 +21,31 @@ def test_the_report_of_two_tries_counts_what_both_did_and_paid() -> None:
     assert (both.added, both.changed, both.tokens, both.requests, both.retries) == (6, 1, 700, 7, 1)
     assert both.cost_usd == 0.7
     assert [failure.key for failure in both.failures] == ["broken.pdf"]
+
+
+def test_seconds_that_several_spend_in_a_stage_at_the_same_time_count_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(report_module.time, "monotonic", lambda: now[0])
+    told = SourceReport(source="s")
+    with told.timed("embedding"):
+        now[0] = 2.0
+        with told.timed("embedding"), told.timed("writing"):
+            now[0] = 5.0
+        now[0] = 6.0
+    now[0] = 10.0
+    with told.timed("embedding"):
+        now[0] = 11.0
+    assert told.stages == {"writing": 3.0, "embedding": 7.0}
+    again = SourceReport(source="s", stages={"embedding": 1.0, "listing": 0.5})
+    assert again.after(told).stages == {"writing": 3.0, "embedding": 8.0, "listing": 0.5}
+    assert again.stages == {"embedding": 1.0, "listing": 0.5}
+    assert "_going" not in told.as_json()
+
+
+def test_a_stage_that_fails_is_counted_too() -> None:
+    told = SourceReport(source="s")
+    with pytest.raises(ValueError, match="no"), told.timed("reading"):
+        raise ValueError("no")
+    assert list(told.stages) == ["reading"]

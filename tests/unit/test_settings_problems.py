@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 
 from config.embedding import PerplexityEmbedding
 from config.load import examine, load_settings
+from config.settings import Settings
 from config.yaml_file import YamlFile
 from connectors.registry import SOURCE_TYPES
 from pipeline.errors import SettingsError
 from tests.settings_text import SOURCES, Load, complaints
 
 TYPES = ", ".join(SOURCE_TYPES)
+PARTS = ", ".join(Settings.model_fields)
+OF_FILES = ", ".join(SOURCE_TYPES["files"].model_fields)
 
 KEYS = """
 store uri options secret embedding provider model dimensions base_url api_key concurrency chunking max_tokens
@@ -64,7 +67,7 @@ did you mean 'uri'?
 4:13: embedding.provider: is unknown; valid: local, perplexity, openrouter; did you mean 'perplexity'? \
 (found: perplexitty)
 6:15: chunking.max_tokens: must be at least 16 and at most 8,192 (found: 5)
-7:1: sourcess: is an unknown key; valid: store, embedding, chunking, columns, parsing, budget, sources; \
+7:1: sourcess: is an unknown key; valid: {PARTS}; \
 did you mean 'sources'?
 9:3: sources.Hand Book: a source's name is made of a-z, 0-9, _ and -, and begins with a letter or digit
 12:14: sources.Hand Book.include: must be a list: [one, two] (found: *.md)
@@ -74,7 +77,7 @@ did you mean 'sources'?
 nothing is written there: give it a value, or delete the line
 20:13: sources.e.hidden: must be true or false (found: maybe)
 21:5: sources.e.incldue: is an unknown key; \
-valid: metadata, budget, removals, type, path, url, options, include, exclude, hidden, max_bytes; \
+valid: {OF_FILES}; \
 did you mean 'include'?
 22:15: sources.e.include[0]: must be text; put it in quotes if it looks like a number, true, false or null \
 (found: 5)

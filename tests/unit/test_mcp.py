@@ -1,0 +1,220 @@
+"""The MCP server, asked by the SDK's own client: in memory, over HTTP with keys, and as a process."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from mcp.client.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from apps.http.app import create_app
+from apps.http.server import desk_of
+from apps.mcp.http import add_mcp
+from apps.mcp.server import MOST_CHARACTERS, build
+from config import keys
+from config.load import load_settings
+from pipeline.query import Question
+from pipeline.query_desk import Access
+from pipeline.records import Filter
+from tests.ingested import ingest_now, written
+
+QUESTION = "How do I reset the Fern sensor?"
+SECRET = "The vault of the board opens with the word rhubarb."
+LONG = "".join(f"Paragraph {number} of a long book about soil.\n\n" for number in range(4_000))
+FILES = {
+    "public/fern.md": "# Fern\n\n## Resetting\n\nHold the button of the Fern sensor for ten seconds.\n",
+    "public/clover ünd.md": "# Clover\n\nPass the magnet over the mark three times.\n",
+    "public/book.txt": LONG,
+    "board/vault.md": f"# Vault\n\n{SECRET}\n",
+}
+SETTINGS = """\
+sources:
+  public: {type: files, path: public}
+  board: {type: files, path: board, access: [board]}
+columns: {}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = written(tmp_path_factory.mktemp("mcp"), SETTINGS, FILES)
+    ingest_now(config)
+    return config
+
+
+@asynccontextmanager
+async def asking(config: Path, access: Access = None) -> AsyncIterator[Client]:
+    desk = desk_of(load_settings(config))
+    try:
+        async with Client(build(desk, lambda _asking: access)) as client:
+            yield client
+    finally:
+        await desk.aclose()
+
+
+async def told(client: Client, tool: str, **arguments: Any) -> Any:
+    """What a tool's one text holds."""
+    done = await client.call_tool(tool, arguments)
+    assert not done.is_error, done.content
+    [content] = done.content
+    assert content.type == "text"
+    return json.loads(content.text)
+
+
+async def refused(client: Client, tool: str, **arguments: Any) -> str:
+    done = await client.call_tool(tool, arguments)
+    assert done.is_error
+    [content] = done.content
+    assert content.type == "text"
+    return content.text
+
+
+async def test_the_tools_only_read_and_say_what_they_are_for(config: Path) -> None:
+    async with asking(config) as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+    assert set(tools) == {"search", "fetch", "list_sources"}
+    assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools.values())
+    assert tools["search"].input_schema["required"] == ["query"], "ChatGPT gives nothing else"
+    assert tools["fetch"].input_schema["required"] == ["id"]
+    assert "asking" not in tools["search"].input_schema["properties"]
+
+
+async def test_what_search_finds_fetch_reads(config: Path) -> None:
+    async with asking(config) as client:
+        results = (await told(client, "search", query=QUESTION))["results"]
+        assert results[0]["id"] == "public/fern.md"
+        assert "ten seconds" in results[0]["text"]
+        assert results[0]["url"].startswith("file:///")
+        document = await told(client, "fetch", id=results[0]["id"])
+        assert set(document) == {"id", "title", "text", "url", "metadata"}
+        assert document["title"] == "Fern"
+        assert "Hold the button" in document["text"]
+
+
+async def test_it_gives_the_hits_that_a_search_gives(config: Path) -> None:
+    desk = desk_of(load_settings(config))
+    try:
+        found = await desk.search(Question(text=QUESTION, per_document=1, where=Filter()))
+    finally:
+        await desk.aclose()
+    async with asking(config) as client:
+        results = (await told(client, "search", query=QUESTION))["results"]
+    assert [one["id"] for one in results] == [f"{hit.source}/{hit.key}" for hit in found.hits]
+    assert [one["metadata"]["score"] for one in results] == [round(hit.score, 6) for hit in found.hits]
+
+
+async def test_a_long_document_comes_in_parts_that_are_the_whole(config: Path) -> None:
+    async with asking(config) as client:
+        first = await told(client, "fetch", id="public/book.txt")
+        assert len(first["text"]) == MOST_CHARACTERS
+        rest = await told(client, "fetch", id="public/book.txt", start=first["metadata"]["next"])
+    assert "next" not in rest["metadata"]
+    assert (first["text"] + rest["text"]).split() == LONG.split()
+
+
+async def test_a_document_is_a_resource_under_any_key(config: Path) -> None:
+    async with asking(config) as client:
+        [template] = (await client.list_resource_templates()).resource_templates
+        assert template.uri_template == "docweave://{source}/{+key}"
+        [content] = (await client.read_resource("docweave://public/clover%20%C3%BCnd.md")).contents
+        assert "Pass the magnet" in content.text
+        with pytest.raises(MCPError, match="there is no document"):
+            await client.read_resource("docweave://public/nothing.md")
+
+
+async def test_a_mistake_is_told_to_the_assistant(config: Path) -> None:
+    async with asking(config) as client:
+        assert "there is no document 'nowhere'" in await refused(client, "fetch", id="nowhere")
+        assert "filter" in await refused(client, "search", query="x", where="year >")
+        assert "query" in await refused(client, "search", query="")
+
+
+@pytest.mark.parametrize(
+    ("access", "sees"), [((), False), (("staff",), False), (("board",), True), (None, True)]
+)
+async def test_nobody_is_told_of_what_they_may_not_see(
+    config: Path,
+    access: Access,
+    sees: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    async with asking(config, access) as client:
+        results = (await told(client, "search", query="the word of the vault", limit=50))["results"]
+        assert ("board/vault.md" in [one["id"] for one in results]) == sees
+        filtered = await told(client, "search", query="rhubarb", sources=["board"], where="path = 'vault.md'")
+        assert bool(filtered["results"]) == sees
+        fetched = await client.call_tool("fetch", {"id": "board/vault.md"})
+        assert fetched.is_error == (not sees)
+        listed = (await told(client, "list_sources"))["sources"]
+        assert ("board" in [one["name"] for one in listed]) == sees
+        try:
+            read = await client.read_resource("docweave://board/vault.md")
+        except MCPError:
+            assert not sees
+        else:
+            assert sees
+            assert SECRET in read.contents[0].text
+
+
+@pytest.fixture
+def served(config: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The search API on a port of this machine, and where its keys are."""
+    settings = load_settings(config, {"serve": {"keys": str(tmp_path / "keys.json")}})
+    keys.create(Path(settings.serve.keys), "everybody", ())
+    app = create_app(desk_of(settings), settings.serve, is_open=False, also=[add_mcp])
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}/mcp", Path(settings.serve.keys)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+async def test_over_http_a_key_sees_what_it_may(served: tuple[str, Path]) -> None:
+    url, ring = served
+    for name, labels, sees in (
+        ("staff", ("staff",), False),
+        ("board", ("board",), True),
+        ("owner", None, True),
+    ):
+        secret, _ = keys.create(ring, name, labels)
+        async with (
+            httpx.AsyncClient(headers={"Authorization": f"Bearer {secret}"}) as http,
+            Client(streamable_http_client(url, http_client=http)) as client,
+        ):
+            results = (await told(client, "search", query="rhubarb"))["results"]
+            assert ("board/vault.md" in [one["id"] for one in results]) == sees
+            assert (await client.call_tool("fetch", {"id": "board/vault.md"})).is_error == (not sees)
+
+
+async def test_over_http_nobody_gets_in_without_a_key(served: tuple[str, Path]) -> None:
+    url, _ = served
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    async with httpx.AsyncClient() as http:
+        for headers in ({}, {"Authorization": "Bearer dw_wrong"}):
+            assert (await http.post(url, json=asked, headers=headers)).status_code == 401
+
+
+async def test_as_a_process_it_answers_over_standard_input_and_output(config: Path) -> None:
+    command = [str(Path(sys.executable).with_name("docweave")), "mcp", "-c", str(config), "--as", "staff"]
+    server = StdioServerParameters(command=command[0], args=command[1:])
+    async with Client(stdio_client(server)) as client:
+        results = (await told(client, "search", query="vault rhubarb reset Fern"))["results"]
+        assert results[0]["id"] == "public/fern.md"
+        assert "board/vault.md" not in [one["id"] for one in results]
