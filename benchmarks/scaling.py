@@ -203,7 +203,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--shard-tokens", type=int, default=500_000)
+    parser.add_argument("--shard-tokens", type=int, default=2_000_000)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--us-per-token", type=float, default=US_PER_TOKEN, help="of the stand-in; usual: 2")
     parser.add_argument("--tokens-per-minute", type=int, help="that the stand-in takes, and workers share")
@@ -231,7 +231,7 @@ def main() -> None:
                     f"| {label} | {count or 'none'} | {' | '.join(map(str, cells))} | {tables} |", flush=True
                 )
     first, *more = arguments.workers
-    for count in more:
+    for count in more if best else ():
         print(f"\nbest of {count} workers / best of {first}: {best[count] / best[first]:.2f}", end="")
         print(f"; / best of a run by itself: {best[count] / best[0]:.2f}")
     print("tables: all equal, bit for bit" if len(found) == 1 else f"tables: {len(found)} kinds")

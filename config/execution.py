@@ -32,10 +32,10 @@ class ExecutionSettings(StrictModel):
         "(concurrency, requests and tokens a minute) and budgets are shared out among them.",
     )
     shard_tokens: int = Field(
-        default=500_000,
+        default=2_000_000,
         ge=1_000,
-        description="About how much of a source a worker takes at a time. A source that owes no more is done "
-        "by the run itself.",
+        description="About how much of a source a worker takes at a time: enough for several rounds of its "
+        "requests in flight. A source that owes no more is done by the run itself.",
     )
     address: str | None = Field(
         default=None,

@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import ValidationError
 
+from apps.desk import desk_of
 from apps.http.models import ContextRequest, QuestionRequest, SearchRequest
 from config.load import load_settings
 from pipeline.errors import DocweaveError, SettingsError
@@ -62,8 +63,6 @@ class Index:
         Raises:
             SettingsError: the settings cannot be meant, or a key is missing.
         """
-        from apps.http.server import desk_of  # noqa: PLC0415 - not for whoever brings a desk
-
         return cls(desk_of(load_settings(Path(config))), access)
 
     def search(self, question: str, *, limit: int = 10, **options: Any) -> list[Hit]:

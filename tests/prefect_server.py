@@ -56,6 +56,7 @@ def prefect_serving(home: Path, **settings: str) -> Iterator[PrefectServer]:
         "PREFECT_SERVER_UI_API_URL": f"{address}/api",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5",
         **settings,
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]

@@ -42,7 +42,7 @@ def mcp(
 
         if find_spec("mcp") is None:
             raise SettingsError("docweave mcp needs the package mcp: pip install 'docweave[mcp]'")
-        from apps.http.server import desk_of
+        from apps.desk import desk_of
         from apps.mcp.server import build
 
         access = tuple(labels) if labels else None

@@ -685,6 +685,19 @@ class StoreContract:
         assert await store.vectors(["a"]) == {}
         await store.upkeep()
 
+    async def test_another_version_follows_every_write_and_no_reading(self, store: Store) -> None:
+        versions = [await store.version()]
+        await store.replace([embedded("a.md", "one word"), embedded("b.md", "two words")])
+        versions.append(await store.version())
+        states = await store.states("notes", ["a.md"])
+        await store.touch([replace(states["a.md"], version="2")])
+        versions.append(await store.version())
+        await store.remove("notes", ["b.md"])
+        versions.append(await store.version())
+        assert len(set(versions)) == 4
+        await places(store)
+        assert await store.version() == versions[-1] == await (await store.snapshot()).version()
+
     async def test_what_was_spent_is_told_oldest_first(self, store: Store) -> None:
         now = datetime.now(UTC)
         paid = [

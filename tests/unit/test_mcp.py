@@ -19,8 +19,8 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
+from apps.desk import desk_of
 from apps.http.app import create_app
-from apps.http.server import desk_of
 from apps.mcp.http import add_mcp
 from apps.mcp.server import MOST_CHARACTERS, build
 from config import keys

@@ -1,0 +1,103 @@
+"""The page over a small index, served on this machine by a thread of this process."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import uvicorn
+
+from apps.desk import desk_of
+from apps.http.app import create_app
+from apps.http.server import _also
+from config.build import build_pipeline
+from config.load import load_settings
+from config.settings import Settings
+from pipeline.records import Spending
+from tests.ingested import ingest_now, written
+
+HOSTILE = '<script>window.hacked = 1</script> <img src=x onerror="window.hacked = 1">'
+DOCUMENTS = {
+    "docs/people/parental-leave.md": "# Parental leave\n\nA parent has twenty weeks of leave on full pay.\n\n"
+    "## Telling us\n\nSay so fifteen weeks before the leave begins.\n\n"
+    "## Coming back\n\nThe first four weeks are worked at four fifths of the hours.\n\n"
+    "## Exceptions\n\nAfter a stay in hospital the leave of a parent grows by as much.\n",
+    "docs/people/annual-leave.md": "# Annual leave\n\nEverybody has 28 days of annual leave a year.\n\n"
+    "## Carrying over\n\nUp to five days of leave are carried over to the next year.\n",
+    "docs/people/home.md": "# Working from home\n\nTwo days a week are worked from home.\n",
+    "docs/devices/fern.md": "# Fern\n\nA sensor for the soil of pots.\n\n"
+    "## Resetting it\n\nHold the button for ten seconds, until the lamp is green.\n",
+    "docs/devices/clover.md": "# Clover\n\nA weather station.\n\n## Cells\n\nIts cells last two years.\n",
+    "docs/devices/hostile.md": f'# Notes on hostility\n\nA hostile text: {HOSTILE}\n\n## "><svg onload=a()>\n\n'
+    f"More of the hostile text, {HOSTILE}\n",
+    "docs/board/merger.md": "# Merger\n\nThe merger with Oak comes after the leave of the chair.\n",
+}
+SETTINGS = """
+chunking: {max_tokens: 40}
+columns: {year: integer}
+telemetry: {metrics_file: metrics.prom}
+sources:
+  people: {type: files, path: docs/people, metadata: {year: 2024}}
+  devices: {type: files, path: docs/devices, metadata: {year: 2025}}
+  board: {type: files, path: docs/board, access: [board]}
+"""
+METRICS = """\
+docweave_last_run_timestamp_seconds{source="devices"} 1.7e+09
+docweave_last_success_timestamp_seconds{source="devices"} 1.7e+09
+docweave_failed{source="devices"} 2.0
+docweave_left{source="devices"} 0.0
+docweave_withheld{source="devices"} 0.0
+"""
+
+
+def indexed(folder: Path) -> Settings:
+    """Settings over three sources, one of them labelled; what runs paid, and what the last one left."""
+    config = written(folder, SETTINGS, DOCUMENTS)
+    (folder / "metrics.prom").write_text(METRICS, encoding="utf-8")
+
+    def fill() -> None:
+        ingest_now(config)
+        anyio.run(_spend, load_settings(config))
+
+    with ThreadPoolExecutor(1) as pool:  # a browser's tests have an event loop here already
+        pool.submit(fill).result()
+    return load_settings(config)
+
+
+async def _spend(settings: Settings) -> None:
+    async with build_pipeline(settings) as pipeline:
+        for days, source, cost in ((9, "people", 0.5), (2, "people", 0.125), (2, "devices", 0.25)):
+            await pipeline.store.spent(
+                Spending(
+                    at=datetime.now(UTC) - timedelta(days=days),
+                    source=source,
+                    provider="perplexity",
+                    model="pplx-embed-context-v1-4b",
+                    requests=2,
+                    counted=90_000,
+                    tokens=100_000,
+                    highest_ratio=1.1,
+                    cost_usd=cost,
+                )
+            )
+
+
+@contextmanager
+def page_at(settings: Settings) -> Iterator[str]:
+    """Its address."""
+    app = create_app(desk_of(settings), settings.serve, is_open=True, also=_also(settings))
+    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
