@@ -104,7 +104,8 @@ def worker(config: Path) -> None:
     from config.build import build_pipeline, connectors, open_boards
     from config.execution import part_of
     from config.load import load_settings
-    from pipeline.shards import failure, work_off_shards
+    from pipeline.shards import work_off_shards
+    from pipeline.shards_told import failure
 
     async def run(lease: str) -> None:
         settings = part_of(load_settings(config))

@@ -55,9 +55,7 @@ class _Setting:
     """What the value itself has to choose from, where it is a union."""
 
 
-def explain(
-    error: ValidationError, file: YamlFile, model: type[BaseModel] = Settings
-) -> Iterator[Problem]:
+def explain(error: ValidationError, file: YamlFile, model: type[BaseModel] = Settings) -> Iterator[Problem]:
     """Each thing that pydantic found in what the file says of the model, where it stands there.
 
     Nothing that reading the file had reported.
@@ -196,9 +194,10 @@ def _annotation(field: FieldInfo | None) -> object:
 def _choices(here: object) -> tuple[OneOf | None, dict[str, type[BaseModel]]]:
     """The mark of a union, and its members."""
     if get_origin(here) is Annotated:
-        union, mark = get_args(here)
-        if isinstance(mark, OneOf):
-            return mark, mark.members(union)
+        union, *marks = get_args(here)
+        for mark in marks:
+            if isinstance(mark, OneOf):
+                return mark, mark.members(union)
     return None, {}
 
 

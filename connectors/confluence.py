@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote, urljoin, urlsplit
 
 from pydantic import ByteSize, Field, field_validator, model_validator
@@ -20,6 +20,8 @@ _PAGE = 100
 
 class ConfluenceSettings(SharedSettings):
     """Pages of Confluence."""
+
+    shaping: ClassVar[tuple[str, ...]] = ("base_url", "deployment")
 
     type: Literal["confluence"] = Field(description="Pages of Confluence, in the cloud or on a server.")
     base_url: str = Field(

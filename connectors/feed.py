@@ -43,6 +43,7 @@ class FeedSettings(HttpSettings):
 
     needs: ClassVar = {"feedparser": "feedparser"}
     extra: ClassVar[str] = "feed"
+    shaping: ClassVar[tuple[str, ...]] = ("full",)
 
     type: Literal["feed"] = Field(description="Entries of an RSS or Atom feed.")
     url: WebUrl = Field(description="Of the feed.")

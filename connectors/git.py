@@ -150,11 +150,6 @@ class GitConnector:
     settings: GitSettings
     _fetching: anyio.Lock = field(default_factory=anyio.Lock)
 
-    @property
-    def recipe(self) -> str:
-        """Of the settings that decide what a document is made of."""
-        return self.settings.recipe
-
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every file that the settings include, in the order of the paths.
 

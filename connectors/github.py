@@ -57,7 +57,7 @@ Part = Literal["issues", "pulls", "discussions"]
 class GithubSettings(SharedSettings):
     """Conversations about a GitHub repository."""
 
-    shaping: ClassVar[tuple[str, ...]] = ("comments",)
+    shaping: ClassVar[tuple[str, ...]] = ("repository", "base_url", "comments")
 
     type: Literal["github"] = Field(
         description="Issues, pull requests and discussions of a GitHub repository, with their comments."
@@ -105,11 +105,6 @@ class GithubConnector:
     settings: GithubSettings
     _spool: Spool = field(default_factory=Spool)
     _http: list[Http] = field(default_factory=list)
-
-    @property
-    def recipe(self) -> str:
-        """Of the settings that decide what a document is made of."""
-        return self.settings.recipe
 
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every issue, pull request and discussion that the settings include, the oldest first.

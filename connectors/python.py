@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import anyio.to_thread
 from pydantic import ByteSize, Field, JsonValue, ValidationError
@@ -24,6 +24,8 @@ _END = object()
 
 class PythonSettings(SharedSettings):
     """A function in Python."""
+
+    shaping: ClassVar[tuple[str, ...]] = ("function", "arguments")
 
     type: Literal["python"] = Field(description="Documents that a function of yours yields.")
     function: str = Field(

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Annotated, Protocol, TypeAlias, cast, get_args
 
+from connectors.configured import Configured
 from connectors.confluence import ConfluenceConnector, ConfluenceSettings
 from connectors.feed import FeedConnector, FeedSettings
 from connectors.files import FilesSettings, files_connector
 from connectors.git import GitConnector, GitSettings
 from connectors.github import GithubConnector, GithubSettings
 from connectors.google_drive import GoogleDriveConnector, GoogleDriveSettings
-from connectors.labelled import Labelled
 from connectors.notion import NotionConnector, NotionSettings
 from connectors.one_of import OneOf
 from connectors.python import PythonConnector, PythonSettings
@@ -85,10 +85,7 @@ def connect(name: str, settings: SourceSettings) -> Connector:
     check_installed(name, settings)
     ours = _CONNECTORS.get(type(settings))
     connector = ours(source=name, settings=settings) if ours else cast("Connects", settings).connect(name)
-    if settings.access or settings.access_from:
-        path = tuple(settings.access_from.split(".")) if settings.access_from else ()
-        return Labelled(connector=connector, access=tuple(settings.access), path=path)
-    return connector
+    return Configured(connector=connector, settings=settings)
 
 
 def check_installed(name: str, settings: SharedSettings) -> None:

@@ -120,7 +120,8 @@ class SharedSettings(StrictModel):
     extra: ClassVar[str] = ""
     """Of Docweave's own extras, the one that brings all of `needs`."""
     shaping: ClassVar[tuple[str, ...]] = ()
-    """Settings that decide what a document is made of: after a change of one, every document is read anew."""
+    """Settings that decide what a document is made of, so that its version alone does not tell: after a
+    change of one, every document is read anew. None that only decides which there are, and no secret."""
 
     metadata: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -164,9 +165,9 @@ class SharedSettings(StrictModel):
 
     @property
     def recipe(self) -> str:
-        """Names the settings that decide what a document is made of, with their values."""
-        chosen = self.model_dump(mode="json", include=set(self.shaping))
-        return json.dumps(chosen, sort_keys=True) if chosen else ""
+        """Names the settings that decide what is stored of a document, with their values."""
+        chosen = self.model_dump(mode="json", include={*self.shaping, "access", "access_from"})
+        return json.dumps(chosen, sort_keys=True)
 
 
 def absolute(path: str, folder: str) -> str:

@@ -66,6 +66,8 @@ class SqlSettings(SharedSettings):
     """Rows of a database."""
 
     shaping: ClassVar[tuple[str, ...]] = (
+        "table",
+        "query",
         "text_column",
         "title_column",
         "url_column",
@@ -133,11 +135,6 @@ class SqlConnector:
     _values: dict[str, tuple[object, ...]] = field(default_factory=dict)
     """What identifies a row, as the database has it, where that is no text."""
     _turn: anyio.Lock = field(default_factory=anyio.Lock)
-
-    @property
-    def recipe(self) -> str:
-        """Of the settings that decide what a document is made of."""
-        return self.settings.recipe
 
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every row, in the database's own order, all of one moment.

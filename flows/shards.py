@@ -28,7 +28,8 @@ from flows.observed import helping
 from flows.secrets import know_blocks
 from flows.summary import number
 from pipeline.report import SourceReport
-from pipeline.shards import Crew, Tell, failure, work_off_shards
+from pipeline.shards import Crew, Tell, work_off_shards
+from pipeline.shards_told import failure
 
 know_blocks()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -34,8 +34,8 @@ DOCUMENTS = {
     "docs/devices/fern.md": "# Fern\n\nA sensor for the soil of pots.\n\n"
     "## Resetting it\n\nHold the button for ten seconds, until the lamp is green.\n",
     "docs/devices/clover.md": "# Clover\n\nA weather station.\n\n## Cells\n\nIts cells last two years.\n",
-    "docs/devices/hostile.md": f'# Notes on hostility\n\nA hostile text: {HOSTILE}\n\n## "><svg onload=a()>\n\n'
-    f"More of the hostile text, {HOSTILE}\n",
+    "docs/devices/hostile.md": f"# Notes on hostility\n\nA hostile text: {HOSTILE}\n\n"
+    f'## "><svg onload=alert(1)>\n\nMore of the hostile text, {HOSTILE}\n',
     "docs/board/merger.md": "# Merger\n\nThe merger with Oak comes after the leave of the chair.\n",
 }
 SETTINGS = """
@@ -58,15 +58,18 @@ docweave_withheld{source="devices"} 0.0
 
 def indexed(folder: Path) -> Settings:
     """Settings over three sources, one of them labelled; what runs paid, and what the last one left."""
-    config = written(folder, SETTINGS, DOCUMENTS)
+    settings = made(folder, SETTINGS, DOCUMENTS)
     (folder / "metrics.prom").write_text(METRICS, encoding="utf-8")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(anyio.run, _spend, settings).result()
+    return settings
 
-    def fill() -> None:
-        ingest_now(config)
-        anyio.run(_spend, load_settings(config))
 
+def made(folder: Path, settings: str, files: Mapping[str, str]) -> Settings:
+    """These settings, with all that they name ingested."""
+    config = written(folder, settings, files)
     with ThreadPoolExecutor(1) as pool:  # a browser's tests have an event loop here already
-        pool.submit(fill).result()
+        pool.submit(ingest_now, config).result()
     return load_settings(config)
 
 

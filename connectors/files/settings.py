@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import ByteSize, Field, model_validator
 
@@ -13,6 +13,8 @@ from connectors.storage import StorageOptions, StorageUrl, address
 
 class FilesSettings(SharedSettings):
     """A folder of files."""
+
+    shaping: ClassVar[tuple[str, ...]] = ("path", "url")
 
     type: Literal["files"] = Field(
         description="Files in a folder, in object storage, on a web server, or in a ZIP archive."

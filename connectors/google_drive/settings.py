@@ -30,6 +30,7 @@ class GoogleDriveSettings(SharedSettings):
 
     needs: ClassVar = {"cryptography": "cryptography"}
     extra: ClassVar[str] = "google_drive"
+    shaping: ClassVar[tuple[str, ...]] = ("permissions",)
 
     type: Literal["google_drive"] = Field(description="Files in folders and shared drives of Google Drive.")
     folders: list[FolderId] = Field(

@@ -42,11 +42,6 @@ class JsonlConnector:
     """The files of rows that were listed without reading them."""
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def recipe(self) -> str:
-        """Of the settings that decide what a document is made of."""
-        return self.settings.recipe
-
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every line of every file, in their order.
 

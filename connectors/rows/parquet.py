@@ -54,11 +54,6 @@ class ParquetConnector:
     """The latest groups that were read, the oldest first."""
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def recipe(self) -> str:
-        """Of the settings that decide what a document is made of."""
-        return self.settings.recipe
-
     async def list_items(self) -> AsyncIterator[ItemRef]:
         """Every row of every file, in their order.
 

@@ -196,7 +196,7 @@ class SlackConnector:
     def _version(self, channel: Channel, parent: Mapping[str, Any]) -> str:
         """Moves with the first message, and with the number and the time of the replies."""
         post = Post.of(parent, bots=True)
-        version = f"{_mark(parent)}{_digest(channel, [post and post.as_json(), self.settings.bots])}"
+        version = f"{_mark(parent)}{_digest(channel, [post and post.as_json()])}"
         last = moment(str(parent.get("latest_reply") or parent["ts"]))
         return version if datetime.now(UTC) - last > _SETTLED else f"{version} or later"
 

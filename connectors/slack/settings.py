@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -25,6 +25,8 @@ ChannelName: TypeAlias = Annotated[str, AfterValidator(_channel)]
 
 class SlackSettings(SharedSettings):
     """What was said in the channels of Slack."""
+
+    shaping: ClassVar[tuple[str, ...]] = ("bots",)
 
     type: Literal["slack"] = Field(description="What was said in the channels of a Slack workspace.")
     token: Secret = Field(

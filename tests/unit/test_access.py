@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from apps.cli import app
 from config.build import build_pipeline, connectors
 from config.load import load_settings
-from connectors.labelled import Labelled
+from connectors.configured import Configured
+from connectors.settings import SharedSettings
 from pipeline import digest
 from pipeline.errors import SettingsError
 from pipeline.ingest import ingest_source
@@ -81,8 +82,11 @@ class Archive(MemorySource):
 async def test_settings_label_what_comes_without(world: World) -> None:
     world.items.items = dict(WORDS)
     world.items.access = {"open.md": ()}
-    connector = Labelled(connector=world.items, access=("staff",))
-    assert connector.recipe != Labelled(connector=world.items, access=("board",)).recipe
+    connector, other = [
+        Configured(connector=world.items, settings=SharedSettings(access=[label]))
+        for label in ("staff", "board")
+    ]
+    assert connector.recipe != other.recipe
     await ingest_source(connector, world.pipeline)
     assert await found(world) == {"open.md"}, "of which the source says that everybody may see it"
     assert await found(world, "staff") == {"open.md", "hr.md"}
@@ -95,7 +99,8 @@ async def test_settings_label_what_comes_without(world: World) -> None:
 async def test_labels_may_stand_in_the_metadata(world: World, said: JsonValue, seen_by: set[str]) -> None:
     world.items.items = {"hr.md": WORDS["hr.md"]}
     world.items.metadata = {"hr.md": {"acl": {"readers": said}}}
-    connector = Labelled(connector=world.items, access=("staff",), path=("acl", "readers"))
+    chosen = SharedSettings(access=["staff"], access_from="acl.readers")
+    connector = Configured(connector=world.items, settings=chosen)
     report = await ingest_source(connector, world.pipeline)
     assert {one for one in ("hr", "board", "staff", "other") if await found(world, one)} == seen_by
     assert [failure.error for failure in report.failures] == ([] if seen_by else ["ItemUnreadable"])
@@ -123,13 +128,16 @@ def test_documents_without_labels_have_the_marks_that_they_always_had() -> None:
     assert plain != digest.row_key("T", None, "text/plain", {}, [], ("a",))
 
 
-def test_settings_say_labels(load: Load) -> None:
+async def test_settings_say_labels(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("word")
     text = "sources: {wiki: {type: files, path: ., access: [staff, 'Ada’s crew'], access_from: acl.readers}}"
-    [(connector, _)] = connectors(load(text))
-    assert isinstance(connector, Labelled)
-    assert (connector.access, connector.path) == (("staff", "Ada’s crew"), ("acl", "readers"))
-    [(plain, _)] = connectors(load("sources: {wiki: {type: files, path: .}}"))
-    assert not isinstance(plain, Labelled)
+    for written, access in (
+        (text, ("staff", "Ada’s crew")),
+        ("sources: {wiki: {type: files, path: .}}", None),
+    ):
+        [(connector, _)] = connectors(load(written))
+        [ref] = [ref async for ref in connector.list_items()]
+        assert (await connector.load(ref)).access == access
 
 
 @pytest.mark.parametrize("access", ["staff", "['']", "[' ']", '["a\\nb"]', "[3]", "true"])

@@ -198,6 +198,12 @@ class TestWhatMayBeWritten:
         assert complaint.startswith("3:16: store.options.sas_token: begins with an unknown scheme")
         assert "hunter2" not in complaint
 
+    def test_a_secret_that_stands_in_a_mapping_is_refused_and_not_repeated(self, load: Load) -> None:
+        written = "telemetry:\n  headers:\n    x-api-key: hunter2\n"
+        [complaint] = complaints(load, written + SOURCES)
+        assert complaint.startswith("3:16: telemetry.headers.x-api-key: is a secret, which no file")
+        assert "hunter2" not in complaint
+
     def test_without_a_settings_file_a_secret_is_given_by_code(self) -> None:
         with pytest.raises(ValueError, match="is a secret") as raised:
             PerplexityEmbedding.model_validate({"provider": "perplexity", "api_key": "file:pplx-hunter2"})

@@ -17,7 +17,8 @@ import lancedb
 import pytest
 
 from apps import tables
-from connectors.labelled import Labelled
+from connectors.configured import Configured
+from connectors.settings import SharedSettings
 from pipeline.budget import Budget
 from pipeline.chunk import Chunker
 from pipeline.errors import (
@@ -426,7 +427,7 @@ async def test_the_metadata_of_the_source_changes(world: World, watch: Watch) ->
 async def test_the_access_labels_of_the_source_change(world: World, watch: Watch) -> None:
     world.items.access["leave.md"] = ("people",)
     await world.ingest()
-    labelled = Labelled(connector=world.items, access=("staff",))
+    labelled = Configured(connector=world.items, settings=SharedSettings(access=["staff"]))
     every = set(world.items.items)
     others = every - {"leave.md"}
     await watch.holds(

@@ -24,7 +24,8 @@ from pipeline.ingest import ingest_source
 from pipeline.prepare import Pipeline
 from pipeline.records import ItemRef
 from pipeline.report import Failure, SourceReport
-from pipeline.shards import Board, Crew, Shard, Shared, Told, cut, failure, work_off_shards
+from pipeline.shards import Board, Crew, work_off_shards
+from pipeline.shards_told import Shard, Shared, Told, cut, failure
 from pipeline.stores import lance_shards
 from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_shards import MOST_TAKES, boards
@@ -333,6 +334,7 @@ async def test_one_of_many_who_take_at_once_gets_each_shard(yard: Yard) -> None:
 
 async def test_workers_stop_while_the_tables_are_tended(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "UPKEEP_BEGINS", 1)
+    yard.shard_tokens = 1_000  # so many shards that some are left when the first is ended
     monkeypatch.setattr(shards, "LOOK_SECONDS", 0.01)
     seen: list[tuple[int, int]] = []
 

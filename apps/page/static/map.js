@@ -2,7 +2,8 @@
 import { ask } from "./api.js";
 import { badge, colours, documentPath, el, number, plural, svg } from "./dom.js";
 
-const SIZE = 1000, EDGE = 40, HIGH = 640;
+const EDGE = 24;
+const LABELS = 60, LONGEST = 26, LETTER = 6.1, LINE = 14; // names beside points: how many, and how much room they take
 const SHAPES = [
   (r) => `M${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`,
   (r) => `M${-r * 0.9} ${-r * 0.9}h${r * 1.8}v${r * 1.8}h${-r * 1.8}z`,
@@ -25,14 +26,14 @@ export async function show(box, at, signal) {
   const colour = colours(names);
   const hidden = new Set();
   const tip = el("p", { class: "tip", hidden: true, "aria-hidden": "true" });
-  const drawn = draw(points, names, colour);
+  const wide = Math.max(300, box.clientWidth), drawn = draw(points, names, colour, wide, Math.max(320, Math.min(wide * 0.5, innerHeight - 272)));
   const frame = el("div", { class: "map" }, drawn, tip);
   const parts = said.explained.map((share) => `${Math.round(share * 100)} %`);
   box.append(
     el("p", { class: "faint" }, `Each point is a document${said.documents > points.length ? `: ${number(points.length)} of ${number(said.documents)}, drawn by lot` : ""}. Those near each other say the like. `,
       `The two directions hold ${parts[0]} and ${parts[1]} of all that the vectors differ by: documents that are apart here differ, and those that are near may differ in other ways.`),
     el("fieldset", { class: "sources" }, el("legend", { class: "unseen" }, "Sources that are shown"), names.map((name) =>
-      el("label", { class: `chip c${colour.get(name)}` }, el("input", { type: "checkbox", checked: true, onchange: (event) => { if (event.target.checked) hidden.delete(name); else hidden.add(name); for (const one of drawn.querySelectorAll("path")) one.classList.toggle("gone", hidden.has(points[one.dataset.n].source)); } }),
+      el("label", { class: `chip c${colour.get(name)}` }, el("input", { type: "checkbox", checked: true, onchange: (event) => { if (event.target.checked) hidden.delete(name); else hidden.add(name); for (const one of drawn.children) one.classList.toggle("gone", hidden.has(one.dataset.of ?? points[one.dataset.n].source)); } }),
         el("span", {}, svg("svg", { class: "sign", viewBox: "-9 -9 18 18", "aria-hidden": "true" }, svg("path", { class: "fill", d: SHAPES[names.indexOf(name) % SHAPES.length](6) })), " ", name, " ", el("small", {}, number(points.filter((one) => one.source === name).length)))))),
     frame,
     el("details", { class: "list" }, el("summary", {}, "The same as a list"), names.map((name) => el("section", {}, el("h2", {}, badge(name, colour.get(name)), ` ${plural(points.filter((one) => one.source === name).length, "document")}`),
@@ -41,11 +42,26 @@ export async function show(box, at, signal) {
   return {};
 }
 
-function draw(points, names, colour) {
-  const r = points.length > 600 ? 4 : points.length > 150 ? 6 : 8;
-  const x = (value) => EDGE + ((value + 1) / 2) * (SIZE - 2 * EDGE), y = (value) => EDGE + ((1 - value) / 2) * (HIGH - 2 * EDGE);
-  return svg("svg", { viewBox: `0 0 ${SIZE} ${HIGH}`, role: "img", "aria-label": `Map of ${plural(points.length, "document")}, coloured by source. The list below has a link to each.` },
-    points.map((one, n) => svg("path", { class: `point fill c${colour.get(one.source)}`, d: SHAPES[names.indexOf(one.source) % SHAPES.length](r), transform: `translate(${x(one.x).toFixed(1)} ${y(one.y).toFixed(1)})`, "data-n": String(n) })));
+/** One unit is a pixel, as long as the window keeps its size. */
+function draw(points, names, colour, wide, high) {
+  const r = points.length > 600 ? 4 : points.length > 150 ? 6 : 8, right = wide > 700 ? 150 : EDGE;
+  const at = points.map(({ x, y }) => [EDGE + ((x + 1) / 2) * (wide - EDGE - right), EDGE + ((1 - y) / 2) * (high - 2 * EDGE)]);
+  return svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `Map of ${plural(points.length, "document")}, coloured by source. The list below has a link to each.` },
+    points.map((one, n) => svg("path", { class: `point fill c${colour.get(one.source)}`, d: SHAPES[names.indexOf(one.source) % SHAPES.length](r), transform: `translate(${at[n][0].toFixed(1)} ${at[n][1].toFixed(1)})`, "data-n": String(n) })),
+    labels(points, at, r, wide));
+}
+
+/** Names of as many points as have room for one beside them. */
+function labels(points, at, r, wide) {
+  const taken = at.map(([x, y]) => [x - r, y - r, x + r, y + r]), shown = [];
+  points.forEach((one, n) => {
+    const title = one.title || one.key, text = title.length > LONGEST ? `${title.slice(0, LONGEST - 1).trimEnd()}…` : title;
+    const [x, y] = at[n], box = [x + r + 4, y - LINE / 2, x + r + 4 + text.length * LETTER, y + LINE / 2];
+    if (shown.length >= LABELS || box[2] > wide || taken.some((other) => other[0] < box[2] && box[0] < other[2] && other[1] < box[3] && box[1] < other[3])) return;
+    taken.push(box);
+    shown.push(svg("text", { class: "name", x: box[0].toFixed(1), y: (y + 4).toFixed(1), "data-of": one.source }, text));
+  });
+  return shown;
 }
 
 function listen(frame, drawn, tip, points) {

@@ -89,6 +89,7 @@ class Search {
     const address = parameters.toString();
     if (address === this.address) return true;
     this.address = address;
+    this.returning = true;
     this.question.value = parameters.get("q") ?? "";
     const mode = parameters.get("mode") ?? "hybrid";
     for (const one of this.modes.querySelectorAll("input")) one.checked = one.value === mode;
@@ -124,8 +125,9 @@ class Search {
     clearTimeout(this.timer);
     const address = this.said().toString();
     if (address === this.address) return;
-    const hadNone = !this.address;
+    const hadNone = !new URLSearchParams(this.address).has("q");
     this.address = address;
+    this.returning = false;
     // A new question is a new place to come back to; each letter of it is not.
     const url = `#/${address ? `?${address}` : ""}`;
     if (hadNone) history.pushState(null, "", url);
@@ -155,7 +157,7 @@ class Search {
       const began = performance.now();
       const answer = last?.asked === asked ? last.answer : await ask("/v1/search", { body, signal: running.signal });
       if (running.signal.aborted || this.signal.aborted) return;
-      if (!offset) last = { asked, answer, chosen: last?.asked === asked ? last.chosen : -1 };
+      if (!offset && last?.asked !== asked) last = { asked, answer, at: -1 };
       this.tell(answer, body, performance.now() - began);
     } catch (error) {
       if (error.name === "AbortError" || this.signal.aborted) return;
@@ -203,8 +205,8 @@ class Search {
       this.empty.replaceChildren(el("p", {}, body.where || body.sources.length ? "Nothing that the filters let through answers this." : "Nothing answers this. Other words, or a search by meaning, may find it."));
     } else if (first) {
       this.focus(first);
-    } else if (last.chosen >= 0 && last.chosen < n && document.activeElement !== this.question) {
-      this.focus(last.chosen);
+    } else if (this.returning && last.at >= 0 && last.at < n) {
+      this.focus(last.at); // where somebody left to read a document
     } else {
       this.choose(0);
     }
@@ -212,7 +214,7 @@ class Search {
 
   item(hit, place, mode) {
     const path = hit.heading_path.filter((step) => step !== hit.title);
-    const link = el("a", { class: "title", href: documentPath(hit.source, hit.key, hit.ordinal), onfocus: () => this.choose(place) }, hit.title || hit.key);
+    const link = el("a", { class: "title", href: documentPath(hit.source, hit.key, hit.ordinal), onfocus: () => this.reach(place) }, hit.title || hit.key);
     return el("li", { class: "hit", onclick: (event) => this.clicked(event, place), "data-place": String(place) },
       el("div", { class: "head" }, el("h2", {}, link), badge(hit.source, this.colour.get(hit.source))),
       el("p", { class: "path" }, [path.join(" › "), hit.page ? `page ${hit.page}` : "", hit.key].filter(Boolean).join(" · ")),
@@ -231,11 +233,15 @@ class Search {
     link?.closest("li").scrollIntoView({ block: "nearest" });
   }
 
+  reach(place) {
+    if (last) last.at = place;
+    this.choose(place);
+  }
+
   choose(place) {
     if (place === this.chosen || !this.hits[place]) return;
     this.list.children[this.chosen]?.classList.remove("chosen");
     this.chosen = place;
-    if (last) last.chosen = place;
     this.list.children[place].classList.add("chosen");
     this.pane.replaceChildren(...inDocument(this.hits[place]));
     this.pane.hidden = false;
@@ -282,7 +288,8 @@ function snippet(hit) {
   }
   const gap = from ? signs.slice(from, from + 30).findIndex((sign) => /\s/.test(sign)) : -1;
   if (gap >= 0 && ranges.every(([a]) => a < from || a > from + gap)) from += gap + 1; // at a word's beginning
-  const to = Math.min(signs.length, from + SHOWN);
+  let to = Math.min(signs.length, from + SHOWN);
+  while (to < signs.length && to > from + SHOWN - 30 && !/\s/.test(signs[to])) to--;
   const inside = ranges.filter(([a, b]) => a >= from && b <= to).map(([a, b]) => [a - from, b - from]);
   return [from ? "… " : "", ...marked(signs.slice(from, to).join(""), inside), to < signs.length ? " …" : ""];
 }

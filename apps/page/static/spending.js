@@ -32,7 +32,7 @@ export async function show(box, at, signal) {
   const colour = colours(names);
   const bins = binned(said.days);
   const paid = said.days.reduce((sum, one) => sum + one.cost_usd, 0), tokens = said.days.reduce((sum, one) => sum + one.tokens, 0);
-  const plotted = el("div", { class: "plot" });
+  const plotted = el("div", { class: "plot", tabindex: "0", role: "region", "aria-label": "Spending, plotted" });
   const draw = (measure) => plotted.replaceChildren(plot(bins, names, colour, measure));
   const choice = (value) => el("label", {}, el("input", { type: "radio", name: "measure", checked: value === (paid ? "cost_usd" : "tokens"), onchange: () => draw(value) }), el("span", {}, MEASURES[value].name));
   box.append(

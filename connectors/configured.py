@@ -1,4 +1,4 @@
-"""A source whose settings say who may see its documents, where the source itself does not."""
+"""A source as its settings have it: what they say of every type is done here, for all connectors alike."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 
+from connectors.settings import SharedSettings
 from pipeline.errors import ItemUnreadable
 from pipeline.protocols import Connector, ListsTheNewest, Shaping
 from pipeline.records import ItemRef, RawDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled:
-    """Gives labels to what comes without: those that its metadata names, or else those of the settings."""
+class Configured:
+    """Names the settings that decide what a document is made of, and labels what comes without labels.
+
+    The labels are those that a document's metadata names, or else those of the settings.
+    """
 
     connector: Connector
-    access: tuple[str, ...]
-    path: tuple[str, ...] = ()
-    """Where the labels stand in the metadata that the source gives; nowhere, if empty."""
+    settings: SharedSettings
 
     @property
     def source(self) -> str:
@@ -27,9 +29,9 @@ class Labelled:
 
     @property
     def recipe(self) -> str:
-        """That of the source, and the labels: other ones are stored with every document."""
-        shape = self.connector.recipe if isinstance(self.connector, Shaping) else ""
-        return json.dumps([shape, self.access, self.path])
+        """That of the settings, and what a connector of another package says itself."""
+        own = self.connector.recipe if isinstance(self.connector, Shaping) else ""
+        return json.dumps([self.settings.recipe, own]) if own else self.settings.recipe
 
     @property
     def keeps_vanished(self) -> bool:
@@ -48,22 +50,23 @@ class Labelled:
             SourceError: as the source's.
         """
         raw = await self.connector.load(ref)
-        if raw.access is not None:
+        if raw.access is not None or not (self.settings.access or self.settings.access_from):
             return raw
-        return replace(raw, access=self._named(raw) or self.access)
+        return replace(raw, access=self._named(raw) or tuple(self.settings.access))
 
     def _named(self, raw: RawDocument) -> tuple[str, ...]:
         """The labels that stand in the metadata; none, where nothing does."""
+        path = self.settings.access_from
         here: object = raw.metadata
-        for name in self.path:
+        for name in path.split(".") if path else ():
             here = here.get(name) if isinstance(here, Mapping) else None
-        if not self.path or here is None or here == []:
+        if not path or here is None or here == []:
             return ()
         several = [here] if isinstance(here, str) else here
         if not isinstance(several, list | tuple) or not all(isinstance(one, str) for one in several):
             # Whoever may see it is not known: nobody does.
             raise ItemUnreadable(
-                f"{raw.ref.source}/{raw.ref.key}: {'.'.join(self.path)} in its metadata must be a text or a "
+                f"{raw.ref.source}/{raw.ref.key}: {path} in its metadata must be a text or a "
                 f"list of texts: sources.{raw.ref.source}.access_from"
             )
         return tuple(several)
