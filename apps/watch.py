@@ -152,7 +152,7 @@ def run_ingest(
         KeyboardInterrupt: it was interrupted.
     """
     prefer_quiet()
-    with watching("starting the scheduler") as watch:
+    with watching("starting Prefect") as watch:
         token = watcher.set(watch)
         asked = partial(
             _flow,
@@ -207,16 +207,17 @@ def _interruptible(watch: Watch, run: Stop) -> Iterator[None]:
         if not run.ask("interrupted where it was started"):
             raise KeyboardInterrupt
         watch.say("Stopping …")
-        # The scheduler's server may have been interrupted as well, and never answer.
-        timer = threading.Timer(GRACE_SECONDS, _leave)
-        timer.daemon = True
-        timer.start()
+        grace.start()
 
+    # The scheduler's server may have been interrupted as well, and never answer.
+    grace = threading.Timer(GRACE_SECONDS, _leave)
+    grace.daemon = True
     run.on_sigterm = interrupt
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        grace.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

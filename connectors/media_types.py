@@ -82,3 +82,10 @@ def media_type(path: str) -> str:
         return explicit
     kind, encoding = _KNOWN.guess_type(name)
     return kind if kind and not encoding else UNKNOWN
+
+
+DOCUMENT_TYPES = (
+    *dict.fromkeys(media_type(f"any.{suffix}") for suffix in DOCUMENTS),
+    "application/xhtml+xml",
+)
+"""The media types of `DOCUMENTS`, for sources whose items are not told by their names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
@@ -123,6 +124,20 @@ def address(url: str) -> Address:
     if "" in (names := path.strip("/").split("/")) and names != [""]:
         raise ValueError("has an empty name between two slashes")
     return Address(scheme, bucket, path.strip("/"), archive, inside.strip("/"))
+
+
+def check_place(path: Path | None, url: str | None, options: StorageOptions) -> None:
+    """The settings name one place, and options that are for it.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if (path is None) == (url is None):
+        raise ValueError("must have either `path` or `url`")
+    if url is not None:
+        options.check(address(url).scheme)
+    elif options.model_fields_set:
+        raise ValueError("has `options`, which are for `url`")
 
 
 def _on_the_web(url: str) -> Address:

@@ -25,6 +25,8 @@ from pipeline.errors import DocweaveError
 
 TOLD_AFTER = 1.0
 """Seconds after which it is said what is waited for."""
+SAYS_WITHIN = 5.0
+"""Seconds for logs, and for events, that are on their way to it."""
 STOPS_WITHIN = 10.0
 """Seconds, before it is killed."""
 SERVER = "prefect.server.api.server:create_app"
@@ -59,8 +61,10 @@ def server_for_a_run(tell: Callable[[str], None]) -> Iterator[None]:
 
         with temporary_settings({PREFECT_API_URL: address}):
             _wait_for(f"{address}/health", process, tell)
-            yield
-            _say_the_rest()
+            try:
+                yield
+            finally:  # also of a run that was stopped: Prefect would try for long to tell it when it is gone
+                _say_the_rest()
     finally:
         _end(process)
 
@@ -108,8 +112,8 @@ def _say_the_rest() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    APILogWorker.drain_all()
-    EventsWorker.drain_all()
+    APILogWorker.drain_all(SAYS_WITHIN)
+    EventsWorker.drain_all(SAYS_WITHIN)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -79,8 +79,7 @@ class Containers:
     def opened(self) -> list[tuple[str, str, Mapping[str, str], Collection[str]]]:
         """What was noted of each: key, version, the content keys of what it holds, what was refused."""
         return [
-            (key, opened.version, opened.content_keys, opened.refused)
-            for key, opened in self._opened.items()
+            (key, opened.version, opened.content_keys, opened.refused) for key, opened in self._opened.items()
         ]
 
     def emptied(self) -> list[str]:

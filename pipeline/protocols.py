@@ -21,6 +21,7 @@ from pipeline.records import (
     Generation,
     Hit,
     ItemRef,
+    Ranking,
     RawDocument,
     Span,
     Spending,
@@ -158,6 +159,18 @@ class Reader(Protocol):
 
     async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks that hold the words of `text`, best first by BM25."""
+
+    async def rank_nearest(self, vector: Vector, *, limit: int, where: Filter) -> Ranking:
+        """What `nearest` finds, as rows: to be asked of a snapshot, of which alone their numbers hold."""
+
+    async def rank_matching(self, text: str, *, limit: int, where: Filter) -> Ranking:
+        """What `matching` finds, as rows: as `rank_nearest`."""
+
+    async def take(self, rows: Sequence[int]) -> list[Hit]:
+        """The chunks of rows that this snapshot ranked, in this order, with their vectors.
+
+        Their scores mean nothing.
+        """
 
     async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
         """The chunks of these spans that a search with this filter may see: by document, in order.

@@ -457,3 +457,7 @@ class Hit:
     """What a reranker gave it."""
     vector: Vector | None = field(default=None, repr=False, compare=False)
     """As it is stored, where it was searched for."""
+
+
+Ranking: TypeAlias = Mapping[int, float]
+"""Rows of a snapshot by their numbers, best first, each with what it is ranked by."""

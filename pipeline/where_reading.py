@@ -175,7 +175,8 @@ class Reading:
         if negated or token.kind != "sign" or token.text in "(),":
             raise self._wrong(
                 "after a name, one of = != < <= > >= ~ !~ in, not in, exists must stand. A value of several "
-                "words is quoted", token.at
+                "words is quoted",
+                token.at,
             )
         relation = cast("Relation", token.text.replace("!", "=").replace("==", "=").replace("=~", "~"))
         return relation, [self._value()], token.text.startswith("!")

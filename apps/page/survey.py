@@ -128,12 +128,19 @@ class Surveys:
         task = self._made.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = asyncio.create_task(_in_thread(make))
+            task.add_done_callback(_looked_at)
             self._made[key] = task
             while len(self._made) > KEPT:
                 self._made.popitem(last=False)
         self._made.move_to_end(key)
         # Whoever gives up waiting does not take it from the others.
         return await asyncio.shield(task)
+
+
+def _looked_at(task: asyncio.Task[Survey | Map]) -> None:
+    """Everybody may have given up waiting."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _in_thread(make: Callable[[], Awaitable[Survey | Map]]) -> Survey | Map:

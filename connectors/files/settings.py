@@ -8,7 +8,7 @@ from pydantic import ByteSize, Field, model_validator
 
 from connectors.media_types import DOCUMENTS
 from connectors.settings import Glob, LocalPath, SharedSettings
-from connectors.storage import StorageOptions, StorageUrl, address
+from connectors.storage import StorageOptions, StorageUrl, check_place
 
 
 class FilesSettings(SharedSettings):
@@ -50,10 +50,5 @@ class FilesSettings(SharedSettings):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.path is None) == (self.url is None):
-            raise ValueError("must have either `path` or `url`")
-        if self.url is not None:
-            self.options.check(address(self.url).scheme)
-        elif self.options.model_fields_set:
-            raise ValueError("has `options`, which are for `url`")
+        check_place(self.path, self.url, self.options)
         return self

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from connectors.rows.field_paths import FieldPath, steps
 from connectors.settings import LocalPath, SharedSettings
-from connectors.storage import BUCKETS, StorageOptions, StorageUrl, address
+from connectors.storage import BUCKETS, StorageOptions, StorageUrl, address, check_place
 
 
 def _in_a_bucket(url: str) -> str:
@@ -70,12 +70,7 @@ class RowsSettings(SharedSettings):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.path is None) == (self.url is None):
-            raise ValueError("must have either `path` or `url`")
-        if self.url is not None:
-            self.options.check(address(self.url).scheme)
-        elif self.options.model_fields_set:
-            raise ValueError("has `options`, which are for `url`")
+        check_place(self.path, self.url, self.options)
         return self
 
     @property

@@ -7,19 +7,9 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from connectors.http_settings import HttpSettings, WebUrl
+from connectors.media_types import DOCUMENT_TYPES
 from connectors.settings import Glob, LocalPath, StrictModel
 from connectors.web.urls import TRACKING
-
-_OPEN_XML = "application/vnd.openxmlformats-officedocument"
-DOCUMENTS = (
-    "text/html",
-    "application/xhtml+xml",
-    "application/pdf",
-    "text/plain",
-    "text/markdown",
-    f"{_OPEN_XML}.wordprocessingml.document",
-    f"{_OPEN_XML}.presentationml.presentation",
-)
 
 
 def _lower(text: str) -> str:
@@ -65,9 +55,10 @@ class WebSettings(HttpSettings):
     )
     exclude: list[Glob] = Field(default=[], description="Pages to leave out; a crawl does not ask for them.")
     media_types: list[Lower] = Field(
-        default=list(DOCUMENTS),
+        default=list(DOCUMENT_TYPES),
         min_length=1,
-        description="What is read, as the server says what it is; application/* is all that begins so.",
+        description="What is read, as the server says what it is; application/* is all that begins so. Left "
+        "out: every format of documents.",
     )
     drop_parameters: list[Lower] = Field(
         default=list(TRACKING),

@@ -54,6 +54,22 @@ class CoreQuery(Protocol):
     def select(self, columns: list[tuple[str, str]]) -> object:
         """Give columns of these names, each with the value of its SQL."""
 
+    def with_row_id(self) -> object:
+        """Give each row's number, too, as `_rowid`: it holds for the version that is seen."""
+
+    async def execute(self) -> CoreRows:
+        """The rows."""
+
+
+class CoreTake(Protocol):
+    """Rows by their numbers, in no order."""
+
+    def select(self, columns: list[tuple[str, str]]) -> object:
+        """Give columns of these names, each with the value of its SQL."""
+
+    def with_row_id(self) -> object:
+        """As `CoreQuery.with_row_id`."""
+
     async def execute(self) -> CoreRows:
         """The rows."""
 
@@ -157,6 +173,9 @@ class CoreTable(Protocol):
     def query(self) -> CorePlainQuery:
         """A new query of all rows."""
 
+    def take_row_ids(self, row_ids: list[int]) -> CoreTake:
+        """The rows of these numbers."""
+
     async def stats(self) -> CoreStats:
         """How its files are doing."""
 
@@ -240,7 +259,7 @@ class BooleanQuery:
     queries: list[tuple[str, MatchQuery]]
 
 
-async def collected(query: CoreQuery) -> pa.Table:
+async def collected(query: CoreQuery | CoreTake) -> pa.Table:
     """All rows of a query."""
     stream = await query.execute()
     return pa.Table.from_batches([batch async for batch in stream], schema=stream.schema)
@@ -319,17 +338,18 @@ def _missing(core: ModuleType) -> list[str]:
         "Table": (
             *("schema", "version", "checkout", "list_versions", "query", "stats", "name", "count_rows"),
             *("update", "optimize", "list_indices", "index_stats"),
-            *("add", "execute_merge_insert", "delete", "create_index"),
+            *("add", "execute_merge_insert", "delete", "create_index", "take_row_ids"),
         ),
         "Query": (
             *("where", "limit", "select_columns", "select", "order_by", "execute"),
-            *("nearest_to", "nearest_to_text"),
+            *("nearest_to", "nearest_to_text", "with_row_id"),
         ),
         "VectorQuery": (
             *("where", "limit", "select_columns", "execute", "distance_type"),
-            *("nprobes", "refine_factor"),
+            *("nprobes", "refine_factor", "with_row_id"),
         ),
-        "FTSQuery": ("where", "limit", "select_columns", "execute"),
+        "FTSQuery": ("where", "limit", "select_columns", "with_row_id", "execute"),
+        "TakeQuery": ("select", "with_row_id", "execute"),
     }
     parts = [(name, part) for name, parts in wanted.items() for part in parts]
     missing = [f"{name}.{part}" for name, part in parts if not hasattr(getattr(core, name, None), part)]

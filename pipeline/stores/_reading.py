@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.digest import copy_of
 from pipeline.errors import StoreRefused
-from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Role, Span, Spending, Vector
+from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Ranking, Role, Span, Spending, Vector
 from pipeline.stored import Moment, Stored, StoredMarks
 from pipeline.stores import _clauses, _core, _predicates, _rows, _stored
 from pipeline.stores._column_fields import has_access, known, pinned_columns
@@ -29,6 +29,10 @@ from pipeline.stores._schema import (
     stored_type,
 )
 from pipeline.stores._shape import check_question
+
+ROW = "_rowid"
+"""Lance's name for a row's number."""
+NOTHING = _rows.no_rows(ROW)
 
 
 class LanceTables:
@@ -79,20 +83,18 @@ class LanceTables:
             StoreRefused: the vector is not of the table's space.
             StoreError: as `open`.
         """
-        space = await self._pinned(self._names.chunks)
-        table = await self._table(self._names.chunks)
-        if table is None or space is None:
-            return []
-        check_question(vector, space)
-        by_bits = space.encoding == "binary"
-        with self._place.during("search by vector"):
-            query = table.query().nearest_to(pa.array(vector.astype(stored_type(space).to_pandas_dtype())))
-            query.distance_type("hamming" if by_bits else "cosine")
-            looks_everywhere(query, limit)
-            rows = await self._ranked(query, limit, where, "_distance")
-        # A cosine distance is 0 … 2; rounding may leave it a few parts in ten million below zero.
-        scale = 2 / space.dimensions if by_bits else 1
-        return _rows.hits(rows, [min(1.0, 1.0 - scale * d) for d in rows["_distance"].to_pylist()])
+        rows, scores = await self._nearest(vector, limit, where, whole=True)
+        return _rows.hits(rows, scores)
+
+    async def rank_nearest(self, vector: Vector, *, limit: int, where: Filter) -> Ranking:
+        """What `nearest` finds, as rows: of the table, no more than that is read.
+
+        Raises:
+            StoreRefused: as `nearest`.
+            StoreError: as `open`.
+        """
+        rows, scores = await self._nearest(vector, limit, where, whole=False)
+        return dict(zip(rows[ROW].to_pylist(), scores, strict=True))
 
     async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks that hold words of `text`, in their text or the headings above it, best first by BM25.
@@ -100,15 +102,35 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
+        rows, scores = await self._matching(text, limit, where, whole=True)
+        return _rows.hits(rows, scores)
+
+    async def rank_matching(self, text: str, *, limit: int, where: Filter) -> Ranking:
+        """What `matching` finds, as rows: of the table, no more than that is read.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        rows, scores = await self._matching(text, limit, where, whole=False)
+        return dict(zip(rows[ROW].to_pylist(), scores, strict=True))
+
+    async def take(self, rows: Sequence[int]) -> list[Hit]:
+        """The chunks of rows that this snapshot ranked, in this order, with their vectors.
+
+        Raises:
+            StoreError: as `open`.
+        """
         table = await self._table(self._names.chunks)
-        if table is None or not text.strip():
+        if table is None or not rows:
             return []
-        words = text.encode("utf-8", "replace").decode()
-        columns = [("SHOULD", _core.MatchQuery(query=words, column=column)) for column in TEXT_COLUMNS]
-        with self._place.during("search by words"):
-            query = table.query().nearest_to_text({"query": _core.BooleanQuery(queries=columns)})
-            rows = await self._ranked(query, limit, where, "_score")
-        return _rows.hits(rows, rows["_score"].to_pylist())
+        with self._place.during("read what was found"):
+            query = table.take_row_ids([*rows])
+            columns = [*known(_rows.HIT_COLUMNS, await self._schema(table)), _rows.VECTOR]
+            query.select([(name, f"`{name}`") for name in columns])
+            query.with_row_id()
+            taken = await _core.collected(query)
+        places = {number: place for place, number in enumerate(taken[ROW].to_pylist())}
+        return _rows.hits(taken.take([places[number] for number in rows]), [0.0] * len(rows))
 
     async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
         """The chunks of these spans that a search with this filter may see: by document, in order.
@@ -320,7 +342,7 @@ class LanceTables:
         if table is None:
             return ()
         with self._place.during("read the tables' schema"):
-            return pinned_columns(await table.schema())
+            return pinned_columns(await self._schema(table))
 
     async def _has_access(self, name: str) -> bool:
         """Whether a table has labels: those that an earlier Docweave made get them with the next write."""
@@ -328,7 +350,7 @@ class LanceTables:
         if table is None:
             return False
         with self._place.during("read the tables' schema"):
-            return has_access(await table.schema())
+            return has_access(await self._schema(table))
 
     async def _seen_by(self, name: str, access: Collection[str] | None) -> str | None:
         """The rows of a table that somebody with these labels may see; None for all."""
@@ -341,16 +363,59 @@ class LanceTables:
         if table is None:
             return None
         with self._place.during("read the tables' schema"):
-            schema = await table.schema()
+            schema = await self._schema(table)
         return pinned_space(schema, f"{self._place}/{name}")
 
-    async def _ranked(self, query: _core.CoreQuery, limit: int, where: Filter, rank: str) -> pa.Table:
-        """The best rows, with the column that they were ranked by: Lance warns where it is left out."""
+    async def _schema(self, table: _core.CoreTable) -> pa.Schema:
+        return await table.schema()
+
+    async def _nearest(
+        self, vector: Vector, limit: int, where: Filter, *, whole: bool
+    ) -> tuple[pa.Table, list[float]]:
+        """The rows, as `_ranked`, and their scores."""
+        space = await self._pinned(self._names.chunks)
+        table = await self._table(self._names.chunks)
+        if table is None or space is None:
+            return NOTHING, []
+        check_question(vector, space)
+        by_bits = space.encoding == "binary"
+        with self._place.during("search by vector"):
+            query = table.query().nearest_to(pa.array(vector.astype(stored_type(space).to_pandas_dtype())))
+            query.distance_type("hamming" if by_bits else "cosine")
+            looks_everywhere(query, limit)
+            rows = await self._ranked(table, query, limit, where, rank="_distance", whole=whole)
+        # A cosine distance is 0 … 2; rounding may leave it a few parts in ten million below zero.
+        scale = 2 / space.dimensions if by_bits else 1
+        return rows, [min(1.0, 1.0 - scale * distance) for distance in rows["_distance"].to_pylist()]
+
+    async def _matching(
+        self, text: str, limit: int, where: Filter, *, whole: bool
+    ) -> tuple[pa.Table, list[float]]:
+        """The rows, as `_ranked`, and their scores."""
+        table = await self._table(self._names.chunks)
+        if table is None or not text.strip():
+            return NOTHING, []
+        words = text.encode("utf-8", "replace").decode()
+        columns = [("SHOULD", _core.MatchQuery(query=words, column=column)) for column in TEXT_COLUMNS]
+        with self._place.during("search by words"):
+            query = table.query().nearest_to_text({"query": _core.BooleanQuery(queries=columns)})
+            rows = await self._ranked(table, query, limit, where, rank="_score", whole=whole)
+        return rows, rows["_score"].to_pylist()
+
+    async def _ranked(  # noqa: PLR0913 - what a query is made of
+        self, table: _core.CoreTable, query: _core.CoreQuery, limit: int, where: Filter, *, rank: str, whole: bool
+    ) -> pa.Table:
+        """The best rows: their columns, or just their numbers; with the column that they were ranked by.
+
+        Lance warns where that is left out.
+        """
         await self._filter(query, where)
         query.limit(limit)
-        table = await self._table(self._names.chunks)
-        columns = known(_rows.HIT_COLUMNS, await table.schema()) if table else _rows.HIT_COLUMNS
-        query.select_columns([*columns, _rows.VECTOR, rank])
+        if whole:
+            query.select_columns([*known(_rows.HIT_COLUMNS, await self._schema(table)), _rows.VECTOR, rank])
+        else:
+            query.select_columns([rank])
+            query.with_row_id()
         return await _core.collected(query)
 
     async def _filter(self, query: _core.CoreQuery, where: Filter, also: str | None = None) -> None:
@@ -402,6 +467,17 @@ class Snapshot(LanceTables):
     """The tables as they were when each was first looked at: the chunks at once, others as they are read."""
 
     _pinned_to_now = True
+
+    def __init__(self, place: Place, connection: _core.CoreConnection, names: Names) -> None:
+        super().__init__(place, connection, names)
+        self._schemas: dict[str, pa.Schema] = {}
+
+    async def _schema(self, table: _core.CoreTable) -> pa.Schema:
+        """Read once: of what stands still."""
+        name = table.name()
+        if name not in self._schemas:
+            self._schemas[name] = await super()._schema(table)
+        return self._schemas[name]
 
     async def snapshot(self) -> LanceTables:
         """This: it is one already."""

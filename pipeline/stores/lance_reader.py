@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Self
 
-from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Span, Spending, Vector
+from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Ranking, Span, Spending, Vector
 from pipeline.stored import Moment, Stored, StoredMarks
 from pipeline.stores import _core
 from pipeline.stores._generations import Generations
@@ -61,6 +61,18 @@ class LanceReader:
     async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
         """As `LanceTables.matching`."""
         return await (await self.snapshot()).matching(text, limit=limit, where=where)
+
+    async def rank_nearest(self, vector: Vector, *, limit: int, where: Filter) -> Ranking:
+        """As `LanceTables.rank_nearest`."""
+        return await (await self.snapshot()).rank_nearest(vector, limit=limit, where=where)
+
+    async def rank_matching(self, text: str, *, limit: int, where: Filter) -> Ranking:
+        """As `LanceTables.rank_matching`."""
+        return await (await self.snapshot()).rank_matching(text, limit=limit, where=where)
+
+    async def take(self, rows: Sequence[int]) -> list[Hit]:
+        """As `LanceTables.take`."""
+        return await (await self.snapshot()).take(rows)
 
     async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
         """As `LanceTables.passages`."""

@@ -26,6 +26,7 @@ from pipeline.records import (
     Generation,
     Hit,
     Prepared,
+    Ranking,
     Span,
     Spending,
     Vector,
@@ -142,6 +143,26 @@ class MemoryStore:
             if score:
                 scored.append((score, prepared, chunk, vector))
         return _best(iter(scored), limit)
+
+    async def rank_nearest(self, vector: Vector, *, limit: int, where: Filter) -> Ranking:
+        """As `nearest`, as rows."""
+        return self._ranking(await self.nearest(vector, limit=limit, where=where))
+
+    async def rank_matching(self, text: str, *, limit: int, where: Filter) -> Ranking:
+        """As `matching`, as rows."""
+        return self._ranking(await self.matching(text, limit=limit, where=where))
+
+    async def take(self, rows: Sequence[int]) -> list[Hit]:
+        """The chunks of these rows, in this order."""
+        every = list(self._rows(Filter()))
+        return _best(((0.0, *every[number]) for number in rows), len(rows))
+
+    def _ranking(self, hits: Sequence[Hit]) -> Ranking:
+        numbers = {
+            (prepared.state.source, prepared.state.key, chunk.ordinal): number
+            for number, (prepared, chunk, _) in enumerate(self._rows(Filter()))
+        }
+        return {numbers[hit.source, hit.key, hit.ordinal]: hit.score for hit in hits}
 
     async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
         """The chunks of these spans that a search with this filter may see: by document, in order."""

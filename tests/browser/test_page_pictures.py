@@ -27,6 +27,7 @@ HANDBOOK = Path(__file__).parents[2] / "examples" / "handbook"
 def address(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("company")
     shutil.copytree(HANDBOOK, folder / "docs")
+    (folder / "docs/operations/fern-waike-jianyan.md").unlink()  # few machines have a font for its title
     names = sorted(path.name for path in HANDBOOK.iterdir() if path.is_dir())
     sources = "\n".join(f"  {name}: {{type: files, path: docs/{name}}}" for name in names)
     with page_at(made(folder, f"columns: {{year: integer}}\nsources:\n{sources}\n", {})) as address:
@@ -34,17 +35,16 @@ def address(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.parametrize(
-    ("name", "path", "theme", "size"),
+    ("name", "path", "look"),
     [
-        ("page-search", "#/?q=how+long+is+parental+leave", "light", (1280, 860)),
-        ("page-map", "#/map", "dark", (1280, 860)),
-        ("page-narrow", "#/?q=how+do+I+reset+it", "light", (360, 740)),
+        ("page-search", "#/?q=how+long+is+parental+leave", ("light", 1280, 860)),
+        ("page-map", "#/map", ("dark", 1280, 860)),
+        ("page-narrow", "#/?q=how+do+I+reset+it", ("light", 360, 740)),
     ],
 )
-def test_a_picture_is_kept(
-    browser: Browser, address: str, name: str, path: str, theme: Any, size: Any
-) -> None:  # noqa: PLR0917 - a fixture each
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=theme)
+def test_a_picture_is_kept(browser: Browser, address: str, name: str, path: str, look: Any) -> None:
+    theme, width, height = look
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
     tab = context.new_page()
     tab.goto(address + path)
     expect(tab.locator(".hit, .point").first).to_be_visible()

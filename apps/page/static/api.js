@@ -29,7 +29,7 @@ function askForKey(why) {
     wrong.hidden = !why;
     wrong.textContent = why;
     box.value = "";
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.oncancel = (event) => event.preventDefault();
     dialog.addEventListener("close", () => {
       asking = null;
       store.set(box.value.trim());

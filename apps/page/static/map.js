@@ -45,10 +45,17 @@ export async function show(box, at, signal) {
 /** One unit is a pixel, as long as the window keeps its size. */
 function draw(points, names, colour, wide, high) {
   const r = points.length > 600 ? 4 : points.length > 150 ? 6 : 8, right = wide > 700 ? 150 : EDGE;
-  const at = points.map(({ x, y }) => [EDGE + ((x + 1) / 2) * (wide - EDGE - right), EDGE + ((1 - y) / 2) * (high - 2 * EDGE)]);
+  const x = within(points.map((one) => one.x), EDGE, wide - right), y = within(points.map((one) => -one.y), EDGE, high - EDGE);
+  const at = points.map((_, n) => [x[n], y[n]]);
   return svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `Map of ${plural(points.length, "document")}, coloured by source. The list below has a link to each.` },
     points.map((one, n) => svg("path", { class: `point fill c${colour.get(one.source)}`, d: SHAPES[names.indexOf(one.source) % SHAPES.length](r), transform: `translate(${at[n][0].toFixed(1)} ${at[n][1].toFixed(1)})`, "data-n": String(n) })),
     labels(points, at, r, wide));
+}
+
+/** Numbers, stretched to reach from one end to the other. */
+function within(values, from, to) {
+  const least = Math.min(...values), range = Math.max(...values) - least || 1;
+  return values.map((value) => from + ((value - least) / range) * (to - from));
 }
 
 /** Names of as many points as have room for one beside them. */
@@ -56,10 +63,12 @@ function labels(points, at, r, wide) {
   const taken = at.map(([x, y]) => [x - r, y - r, x + r, y + r]), shown = [];
   points.forEach((one, n) => {
     const title = one.title || one.key, text = title.length > LONGEST ? `${title.slice(0, LONGEST - 1).trimEnd()}…` : title;
-    const [x, y] = at[n], box = [x + r + 4, y - LINE / 2, x + r + 4 + text.length * LETTER, y + LINE / 2];
-    if (shown.length >= LABELS || box[2] > wide || taken.some((other) => other[0] < box[2] && box[0] < other[2] && other[1] < box[3] && box[1] < other[3])) return;
+    const [x, y] = at[n], long = text.length * LETTER;
+    const isFree = (box) => box[0] >= 8 && box[2] <= wide - 8 && !taken.some((other) => other[0] < box[2] && box[0] < other[2] && other[1] < box[3] && box[1] < other[3]);
+    const box = [x + r + 4, x - r - 4 - long].map((left) => [left, y - LINE / 2, left + long, y + LINE / 2]).find(isFree);
+    if (shown.length >= LABELS || !box) return;
     taken.push(box);
-    shown.push(svg("text", { class: "name", x: box[0].toFixed(1), y: (y + 4).toFixed(1), "data-of": one.source }, text));
+    shown.push(svg("text", { class: "name", x: (box[0] > x ? box[0] : box[2]).toFixed(1), y: (y + 4).toFixed(1), "text-anchor": box[0] > x ? null : "end", "data-of": one.source }, text));
   });
   return shown;
 }
