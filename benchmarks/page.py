@@ -36,9 +36,8 @@ async def measure(uri: str) -> None:
     surveys, held = Surveys(), Held()
     watching = asyncio.create_task(held.watch())
     counts = (await reader.counts()).values()
-    print(
-        f"{sum(documents for documents, _ in counts):,} documents, {sum(chunks for _, chunks in counts):,} passages"
-    )
+    documents, passages = (sum(one) for one in zip(*counts, strict=True))
+    print(f"{documents:,} documents, {passages:,} passages")
     for name, look in (("look", surveys.survey), ("map", surveys.map), ("map again", surveys.map)):
         held.seconds, began = 0.0, time.perf_counter()
         await look(reader, None)
