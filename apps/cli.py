@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,7 +31,17 @@ from apps.keys import keys
 from apps.maintain import maintain
 from apps.mcp.command import mcp
 from apps.models import models
-from apps.options import SETTINGS_FILE, AsJson, Config, require, settings_in
+from apps.options import (
+    SETTINGS_FILE,
+    AsJson,
+    Config,
+    Matched,
+    OfSources,
+    SeenAs,
+    Where,
+    require,
+    settings_in,
+)
 from apps.rollback import rollback
 from apps.serve import serve
 from apps.show import show
@@ -213,34 +223,13 @@ def search(  # noqa: PLR0913 - a command's options
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="A question, or words.")],
     *,
     config: Config = Path(SETTINGS_FILE),
-    mode: Annotated[
-        Literal["hybrid", "vector", "text"],
-        typer.Option(
-            "--mode",
-            "-m",
-            metavar="MODE",
-            help="hybrid: by meaning and words; vector: by meaning; text: by words.",
-        ),
-    ] = "hybrid",
+    mode: Matched = "hybrid",
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=1000, help="How many hits.")
     ] = 5,
-    source: Annotated[
-        list[str] | None,
-        typer.Option("--source", "-s", metavar="NAME", help="Only this source; may be repeated."),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", "-w", metavar="CONDITION", help="A filter; of several, all must hold."),
-    ] = None,
-    access: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--as",
-            metavar="LABEL",
-            help="Only what somebody with this access label may see; may be repeated.",
-        ),
-    ] = None,
+    source: OfSources = None,
+    where: Where = None,
+    access: SeenAs = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the tables.

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from apps.exits import ending, print_json
-from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
+from apps.options import (
+    SETTINGS_FILE,
+    AsJson,
+    Config,
+    Matched,
+    OfSources,
+    SeenAs,
+    Where,
+    settings_in,
+)
 from apps.plain import printable
 from pipeline.errors import SettingsError
 
@@ -28,10 +37,7 @@ def context(  # noqa: PLR0913 - a command's options
     tokens: Annotated[
         int, typer.Option("--tokens", "-t", metavar="N", min=50, max=1_000_000, help="The most it may have.")
     ] = 4_000,
-    mode: Annotated[
-        Literal["hybrid", "vector", "text"],
-        typer.Option("--mode", "-m", metavar="MODE", help="As `docweave search` has it."),
-    ] = "hybrid",
+    mode: Matched = "hybrid",
     around: Annotated[
         Literal["nothing", "chunks", "section", "page"],
         typer.Option(
@@ -40,22 +46,9 @@ def context(  # noqa: PLR0913 - a command's options
             help="What a hit brings, if it fits: nothing, chunks (one to each side), section or page.",
         ),
     ] = "nothing",
-    source: Annotated[
-        list[str] | None,
-        typer.Option("--source", "-s", metavar="NAME", help="Only this source; may be repeated."),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", "-w", metavar="CONDITION", help="A filter; of several, all must hold."),
-    ] = None,
-    access: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--as",
-            metavar="LABEL",
-            help="Only what somebody with this access label may see; may be repeated.",
-        ),
-    ] = None,
+    source: OfSources = None,
+    where: Where = None,
+    access: SeenAs = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the best context for a question that fits in so many tokens.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,33 @@ Config = Annotated[
     typer.Option("--config", "-c", metavar="FILE", envvar="DOCWEAVE_CONFIG", help="The YAML settings."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+# Of every command that asks a question.
+Matched = Annotated[
+    Literal["hybrid", "vector", "text"],
+    typer.Option(
+        "--mode",
+        "-m",
+        metavar="MODE",
+        help="hybrid: by meaning and words; vector: by meaning; text: by words.",
+    ),
+]
+OfSources = Annotated[
+    list[str] | None,
+    typer.Option("--source", "-s", metavar="NAME", help="Only this source; may be repeated."),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", "-w", metavar="CONDITION", help="A filter; of several, all must hold."),
+]
+SeenAs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--as",
+        metavar="LABEL",
+        help="Only what somebody with this access label may see; may be repeated.",
+    ),
+]
 
 
 def settings_in(config: Path) -> Settings:

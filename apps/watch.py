@@ -189,7 +189,7 @@ async def _flow(
     approve_removals: int | None,
     plan: str | None,
 ) -> str | None:
-    from flows.ingest import run_here  # noqa: PLC0415 - imports prefect, which takes more than a second
+    from flows.here import run_here  # noqa: PLC0415 - imports prefect, which takes more than a second
 
     return await run_here(config, sources, rebuild=rebuild, approve_removals=approve_removals, plan=plan)
 

@@ -10,6 +10,7 @@ within the limits; one that does not is named, and kept in the folder that is to
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import sys
@@ -174,8 +175,13 @@ def line(name: str, tally: Tally) -> None:
 
 
 async def main() -> Path:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
-    chance = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)  # noqa: S311  it makes test data
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", metavar="FILES", nargs="?", type=int, default=1_000)
+    parser.add_argument("seed", metavar="SEED", nargs="?", type=int, default=1)
+    asked = parser.parse_args()
+    count, chance = asked.files, random.Random(asked.seed)  # noqa: S311  it makes test data
     faults = Path(tempfile.mkdtemp(prefix="fuzz-"))
     keys = sorted(SAMPLES)
     files = []

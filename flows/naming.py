@@ -8,6 +8,7 @@ from typing import cast
 import anyio
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.runtime import flow_run
 
 from flows.summary import WORDS, WRITTEN
 from pipeline.records import JsonValue
@@ -63,6 +64,12 @@ async def name_run(reports: Sequence[Mapping[str, JsonValue]], failed: int) -> N
     if context and context.flow_run:
         name = ended(context.flow_run.name.partition(" · ")[0], reports, failed)
         await _update(context, name=name)
+
+
+def doing(what: str) -> str:
+    """What a lease says of the run that goes on here: "ingesting wiki (flow run …)"."""
+    run = f" (flow run {flow_run.id})" if flow_run.id else ""
+    return f"ingesting {what}{run}"
 
 
 async def tag_run(tags: Sequence[str]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from typing import cast
 from urllib.parse import quote
 
 from pipeline.records import JsonValue
@@ -85,6 +86,22 @@ def left(report: SourceReport) -> str:
         f"{number(report.left, 'document')} ({number(report.left_tokens, 'token')}) left for the next run: "
         f"more would pass {report.stopped_by}"
     )
+
+
+def held_back(reports: Sequence[Mapping[str, JsonValue]], *, rebuild: bool = False) -> str:
+    """Why sources were not brought up to date by a run that did not fail; empty where all were.
+
+    `reports` is what `counts` gives of each source.
+    """
+    if documents := sum(cast("int", one["left"]) for one in reports):
+        when = "; the new tables take over when nothing is left" if rebuild else ""
+        return f"a budget was reached: {number(documents, 'document')} left for the next run{when}"
+    if skipped := sum(one["skipped"] is not None for one in reports):
+        return f"{number(skipped, 'source')} skipped: another run is at it"
+    if moved := sum(bool(one["moved"]) for one in reports):
+        when = "; the new tables take over after a rebuild of the rest" if rebuild else ""
+        return f"{number(moved, 'source')} moved since the plan{when}"
+    return ""
 
 
 def withheld(report: SourceReport) -> str:

@@ -57,7 +57,7 @@ def server_for_a_run(tell: Callable[[str], None]) -> Iterator[None]:
     address = f"http://127.0.0.1:{port}/api"
     process = _start(port)
     try:
-        import flows.ingest  # noqa: F401 - takes seconds, while the server does
+        import flows.here  # noqa: F401 - takes seconds, while the server does
 
         with temporary_settings({PREFECT_API_URL: address}):
             _wait_for(f"{address}/health", process, tell)

@@ -7,16 +7,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 from typing import Protocol
 
 from pipeline import query_rank
 from pipeline.errors import EmbedError, SettingsError, SpaceMismatch, StoreRefused
 from pipeline.protocols import Reader
 from pipeline.query_around import Around, widened
-from pipeline.query_rank import Place, Weights, fuse, place_of
-from pipeline.records import EmbeddingSpace, Filter, Hit, Vector
+from pipeline.query_rank import Fusion, Place, Ranked, Weights, fuse, place_of
+from pipeline.records import EmbeddingSpace, Filter, Hit, Ranking, Vector
 
-__all__ = ["Around", "Asker", "Found", "Mode", "Question", "Reranker", "Weights", "find", "fuse", "search"]
+__all__ = ["Around", "Asker", "Found", "Fusion", "Mode", "Question", "Reranker", "Weights", "find", "search"]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Question:
     offset: int = 0
     """So many of the best hits are passed over: those of the pages before."""
     where: Filter = field(default_factory=Filter)
+    fusion: Fusion = "rrf"
+    """How both sides of a hybrid search become one order."""
     weights: Weights = field(default_factory=Weights)
     min_score: float | None = None
     """Only hits of at least this relevance, which is on one scale for all questions: the reranker's score, or
@@ -134,13 +137,13 @@ async def find(
     vector = await _vector(embedder, question, stored)
     asked = _Asked(reader, question, stored, vector, reranker)
     end = question.offset + question.limit
-    ranked = await asked.ranked(end + 1)
-    hits = asked.told(ranked[question.offset : end])
+    ranked, reranked = await asked.ranked(end + 1)
+    hits = await asked.told(ranked[question.offset : end])
     return Found(
         hits=hits,
         more=len(ranked) > end,
         around=await widened(reader, hits, question.around, access=question.where.access),
-        reranked=any(hit.rerank_score is not None for hit in ranked),
+        reranked=reranked,
     )
 
 
@@ -170,28 +173,48 @@ class _Asked:
         self._vector = vector
         self._reranker = reranker
 
-    async def ranked(self, wanted: int) -> list[Hit]:
-        """At least so many of the best hits, if there are."""
-        found: list[Hit] = []
+    async def ranked(self, wanted: int) -> tuple[Sequence[Ranked | Hit], bool]:
+        """At least so many of the best, if there are; and whether a reranker has ordered them.
+
+        They are rows until something has to look at what they hold.
+        """
+        found: Sequence[Ranked | Hit] = []
         scores: dict[Place, float] | None = None
         for number, depth in enumerate(DEPTHS):
             if depth < wanted and depth != DEPTHS[-1]:
                 continue
             near, worded = await self._candidates(depth)
             order = self._order(near, worded, DEPTHS[: number + 1])
-            if scores is None:
-                scores = await self._rerank(order[:RERANKED])
-            found = self._thinned(order, scores)
+            if self._looks_at_hits:
+                hits = await self._taken(order)
+                if scores is None:
+                    scores = await self._rerank(hits[:RERANKED])
+                found = self._thinned(hits, scores)
+            else:
+                found = order
             if len(found) >= wanted or max(len(near), len(worded)) < depth:
                 break
-        return found
+        return found, bool(scores)
 
-    def told(self, hits: Sequence[Hit]) -> list[Hit]:
+    async def told(self, page: Sequence[Ranked | Hit]) -> list[Hit]:
         """The hits of a page, with their similarity."""
+        rows = [one for one in page if isinstance(one, Ranked)]
+        hits = await self._taken(rows) if rows else [one for one in page if isinstance(one, Hit)]
         if self._vector is None:
-            return list(hits)
+            return hits
         near = query_rank.similarities(hits, self._vector, self._space)
         return [replace(hit, similarity=one) for hit, one in zip(hits, near, strict=True)]
+
+    @property
+    def _looks_at_hits(self) -> bool:
+        """Whether more than their ranks decides which hits there are."""
+        asked = self._question
+        thinned = asked.deduplicate or asked.diversity or asked.per_document is not None
+        return bool(thinned or asked.min_score is not None or self._reranker is not None)
+
+    async def _taken(self, rows: Sequence[Ranked]) -> list[Hit]:
+        taken = await self._reader.take([one.row for one in rows])
+        return [one.told_of(hit) for one, hit in zip(rows, taken, strict=True)]
 
     def _relevance(self, order: Sequence[Hit], scores: Mapping[Place, float]) -> Sequence[float | None]:
         """By the reranker, or by the vectors."""
@@ -199,36 +222,37 @@ class _Asked:
             return [hit.rerank_score for hit in order]
         return query_rank.similarities(order, self._vector, self._space)
 
-    async def _candidates(self, depth: int) -> tuple[list[Hit], list[Hit]]:
+    async def _candidates(self, depth: int) -> tuple[Ranking, Ranking]:
         """By vector, and by words."""
         question = self._question
 
-        async def near() -> list[Hit]:
+        async def near() -> Ranking:
             if self._vector is None:
-                return []
-            return await self._reader.nearest(self._vector, limit=depth, where=question.where)
+                return {}
+            return await self._reader.rank_nearest(self._vector, limit=depth, where=question.where)
 
-        async def worded() -> list[Hit]:
+        async def worded() -> Ranking:
             if question.mode is Mode.VECTOR:
-                return []
-            return await self._reader.matching(question.text, limit=depth, where=question.where)
+                return {}
+            return await self._reader.rank_matching(question.text, limit=depth, where=question.where)
 
         by_vector, by_words = await asyncio.gather(near(), worded())
         return by_vector, by_words
 
-    def _order(self, near: Sequence[Hit], worded: Sequence[Hit], depths: Sequence[int]) -> list[Hit]:
+    def _order(self, near: Ranking, worded: Ranking, depths: Sequence[int]) -> list[Ranked]:
         """All of these by rank; what a lesser depth has seen comes first, as that has ranked it."""
-        order: dict[Place, Hit] = {}
+        order: dict[int, Ranked] = {}
         for depth in depths:
             match self._question.mode:
                 case Mode.VECTOR:
-                    ranked = query_rank.by_vector(near[:depth])
+                    ranked = query_rank.by_vector(_first(near, depth))
                 case Mode.TEXT:
-                    ranked = query_rank.by_words(worded[:depth])
+                    ranked = query_rank.by_words(_first(worded, depth))
                 case Mode.HYBRID:
-                    ranked = fuse(near[:depth], worded[:depth], self._question.weights)
-            for hit in ranked:
-                order.setdefault(place_of(hit), hit)
+                    parts = _first(near, depth), _first(worded, depth)
+                    ranked = fuse(*parts, self._question.fusion, self._question.weights)
+            for one in ranked:
+                order.setdefault(one.row, one)
         return list(order.values())
 
     async def _rerank(self, hits: Sequence[Hit]) -> dict[Place, float]:
@@ -259,6 +283,10 @@ class _Asked:
         if question.per_document is not None:
             order = query_rank.of_each_document(order, question.per_document)
         return order
+
+
+def _first(ranking: Ranking, most: int) -> Ranking:
+    return ranking if len(ranking) <= most else dict(islice(ranking.items(), most))
 
 
 def _check_space(stored: EmbeddingSpace, asking: EmbeddingSpace) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.records import EmbeddingSpace, Hit, Vector
+from pipeline.records import EmbeddingSpace, Hit, Ranking, Vector
 
 RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
+Fusion: TypeAlias = Literal["rrf", "scores"]
+"""rrf: by rank; each side gives weight / (60 + rank). scores: by score; each side gives weight x where the score
+stands between the least and the best of those that it brings in, 0 … 1."""
 
 Place: TypeAlias = tuple[str, str, int]
 """Source, key, ordinal."""
@@ -27,7 +30,19 @@ class Weights:
     text: float = 1.0
 
 
-_EVEN = Weights()
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A row that answers, before more of it is known than that."""
+
+    row: int
+    score: float
+    vector_rank: int | None
+    """Counted from 1; None where it is not among the results by meaning."""
+    text_rank: int | None
+
+    def told_of(self, hit: Hit) -> Hit:
+        """The row's chunk, with what it is ranked by."""
+        return replace(hit, score=self.score, vector_rank=self.vector_rank, text_rank=self.text_rank)
 
 
 def place_of(hit: Hit) -> Place:
@@ -35,38 +50,44 @@ def place_of(hit: Hit) -> Place:
     return hit.source, hit.key, hit.ordinal
 
 
-def by_vector(hits: Sequence[Hit]) -> list[Hit]:
+def by_vector(near: Ranking) -> list[Ranked]:
     """Each with its rank."""
-    return [replace(hit, vector_rank=rank) for rank, hit in enumerate(hits, start=1)]
+    return [Ranked(row, score, rank, None) for rank, (row, score) in enumerate(near.items(), start=1)]
 
 
-def by_words(hits: Sequence[Hit]) -> list[Hit]:
+def by_words(worded: Ranking) -> list[Ranked]:
     """Each with its rank."""
-    return [replace(hit, text_rank=rank) for rank, hit in enumerate(hits, start=1)]
+    return [Ranked(row, score, None, rank) for rank, (row, score) in enumerate(worded.items(), start=1)]
 
 
-def fuse(near: Sequence[Hit], worded: Sequence[Hit], weights: Weights = _EVEN) -> list[Hit]:
-    """Reciprocal rank fusion: each list gives a chunk weight / (60 + its rank)."""
-    found = {place_of(hit): hit for hit in [*worded, *near]}
-    by_meaning = {place_of(hit): rank for rank, hit in enumerate(near, start=1)}
-    by_word = {place_of(hit): rank for rank, hit in enumerate(worded, start=1)}
-    scores = {
-        place: sum(
-            weight / (RRF_K + ranks[place])
-            for weight, ranks in ((weights.vector, by_meaning), (weights.text, by_word))
-            if place in ranks
+def fuse(near: Ranking, worded: Ranking, fusion: Fusion, weights: Weights) -> list[Ranked]:
+    """Both as one. What neither weight tells apart, its ranks do: the first by meaning first."""
+    gained = by_rank if fusion == "rrf" else by_score
+    by_meaning, by_word = gained(near), gained(worded)
+    ranks = [{row: rank for rank, row in enumerate(rows, start=1)} for rows in (near, worded)]
+    fused = [
+        Ranked(
+            row,
+            weights.vector * by_meaning.get(row, 0.0) + weights.text * by_word.get(row, 0.0),
+            ranks[0].get(row),
+            ranks[1].get(row),
         )
-        for place in found
-    }
-    return [
-        replace(
-            found[place],
-            score=scores[place],
-            vector_rank=by_meaning.get(place),
-            text_rank=by_word.get(place),
-        )
-        for place in sorted(found, key=lambda place: (-scores[place], place))
+        for row in {**near, **worded}
     ]
+    last = len(fused) + 1
+    return sorted(fused, key=lambda one: (-one.score, one.vector_rank or last, one.text_rank or last))
+
+
+def by_rank(ranking: Ranking) -> Mapping[int, float]:
+    """What a row gains by its place."""
+    return {row: 1 / (RRF_K + rank) for rank, row in enumerate(ranking, start=1)}
+
+
+def by_score(ranking: Ranking) -> Mapping[int, float]:
+    """What a row gains by its score: 1 the best, 0 the last, and all the same if they are."""
+    least, most = min(ranking.values(), default=0.0), max(ranking.values(), default=0.0)
+    width = most - least
+    return {row: (score - least) / width if width > 0 else 1.0 for row, score in ranking.items()}
 
 
 def similarities(hits: Sequence[Hit], vector: Vector, space: EmbeddingSpace) -> list[float]:

@@ -6,26 +6,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from apps.exits import ending
-from apps.options import SETTINGS_FILE, Config, settings_in
+from apps.options import SETTINGS_FILE, Config, SeenAs, settings_in
 from pipeline.errors import SettingsError
 
 
 def mcp(
     *,
     config: Config = Path(SETTINGS_FILE),
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--as",
-            metavar="LABEL",
-            help="Show only what somebody with this access label may see; may be repeated.",
-        ),
-    ] = None,
+    access: SeenAs = None,
 ) -> None:
     """Answer an assistant over standard input and output, by the Model Context Protocol.
 
@@ -45,12 +35,12 @@ def mcp(
         from apps.desk import desk_of
         from apps.mcp.server import build
 
-        access = tuple(labels) if labels else None
+        labels = tuple(access) if access else None
 
         async def answer() -> None:
             desk = desk_of(settings)
             try:
-                await build(desk, lambda _asking: access).run_stdio_async()
+                await build(desk, lambda _asking: labels).run_stdio_async()
             finally:
                 await desk.aclose()
 

@@ -349,7 +349,6 @@ def _missing(core: ModuleType) -> list[str]:
             *("nprobes", "refine_factor", "with_row_id"),
         ),
         "FTSQuery": ("where", "limit", "select_columns", "with_row_id", "execute"),
-        "TakeQuery": ("select", "with_row_id", "execute"),
     }
     parts = [(name, part) for name, parts in wanted.items() for part in parts]
     missing = [f"{name}.{part}" for name, part in parts if not hasattr(getattr(core, name, None), part)]

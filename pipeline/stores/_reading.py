@@ -11,7 +11,18 @@ import pyarrow as pa
 
 from pipeline.digest import copy_of
 from pipeline.errors import StoreRefused
-from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Ranking, Role, Span, Spending, Vector
+from pipeline.records import (
+    Column,
+    EmbeddingSpace,
+    Filter,
+    Generation,
+    Hit,
+    Ranking,
+    Role,
+    Span,
+    Spending,
+    Vector,
+)
 from pipeline.stored import Moment, Stored, StoredMarks
 from pipeline.stores import _clauses, _core, _predicates, _rows, _stored
 from pipeline.stores._column_fields import has_access, known, pinned_columns
@@ -32,7 +43,7 @@ from pipeline.stores._shape import check_question
 
 ROW = "_rowid"
 """Lance's name for a row's number."""
-NOTHING = _rows.no_rows(ROW)
+_NO_ROWS = pa.table({ROW: pa.array([], pa.uint64())})
 
 
 class LanceTables:
@@ -376,7 +387,7 @@ class LanceTables:
         space = await self._pinned(self._names.chunks)
         table = await self._table(self._names.chunks)
         if table is None or space is None:
-            return NOTHING, []
+            return _NO_ROWS, []
         check_question(vector, space)
         by_bits = space.encoding == "binary"
         with self._place.during("search by vector"):
@@ -394,7 +405,7 @@ class LanceTables:
         """The rows, as `_ranked`, and their scores."""
         table = await self._table(self._names.chunks)
         if table is None or not text.strip():
-            return NOTHING, []
+            return _NO_ROWS, []
         words = text.encode("utf-8", "replace").decode()
         columns = [("SHOULD", _core.MatchQuery(query=words, column=column)) for column in TEXT_COLUMNS]
         with self._place.during("search by words"):
@@ -403,7 +414,14 @@ class LanceTables:
         return rows, rows["_score"].to_pylist()
 
     async def _ranked(  # noqa: PLR0913 - what a query is made of
-        self, table: _core.CoreTable, query: _core.CoreQuery, limit: int, where: Filter, *, rank: str, whole: bool
+        self,
+        table: _core.CoreTable,
+        query: _core.CoreQuery,
+        limit: int,
+        where: Filter,
+        *,
+        rank: str,
+        whole: bool,
     ) -> pa.Table:
         """The best rows: their columns, or just their numbers; with the column that they were ranked by.
 

@@ -150,11 +150,6 @@ def hits(rows: pa.Table, scores: Iterable[float]) -> list[Hit]:
     ]
 
 
-def no_rows(number: str) -> pa.Table:
-    """No row, of the columns of hits, and the one that holds their numbers."""
-    return pa.table({name: pa.array([], pa.string()) for name in [*HIT_COLUMNS, number]})
-
-
 def _as_stored(column: pa.ChunkedArray) -> Vectors:
     """Shape (rows, width), of the numbers as they are stored. None of the rows has NULL for a vector."""
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -74,7 +74,7 @@ def test_a_plan_of_other_settings_is_refused_and_nothing_is_done(handbook: Path)
 
 
 async def test_a_deployment_is_told_why_its_plan_is_refused(handbook: Path) -> None:
-    from flows.ingest import run_here
+    from flows.here import run_here
 
     broken = handbook.parent / "broken.plan"
     broken.write_text("no plan")

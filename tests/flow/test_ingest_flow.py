@@ -293,6 +293,7 @@ OTHER = EmbeddingSpace(provider="test", model="another", dimensions=16)
 def another_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on runs embed with another model."""
     from flows import ingest
+    from flows import rebuild as of_a_rebuild
 
     @asynccontextmanager
     async def build_pipeline(
@@ -304,7 +305,8 @@ def another_model(monkeypatch: pytest.MonkeyPatch) -> None:
         async with build.build_pipeline(settings.model_copy(update={"store": beside})) as pipeline:
             yield replace(pipeline, embedder=embedder, store=store)
 
-    monkeypatch.setattr(ingest, "build_pipeline", build_pipeline)
+    for module in (ingest, of_a_rebuild):
+        monkeypatch.setattr(module, "build_pipeline", build_pipeline)
 
 
 async def ingest_with_the_settings_model(settings: Settings) -> EmbeddingSpace:

@@ -47,7 +47,7 @@ def settings_in(folder: Path, corpus: Path, base_url: str, execution: str) -> Pa
 
 
 async def ingest(settings: Path) -> str | None:
-    from flows.ingest import run_here
+    from flows.here import run_here
 
     return await run_here(str(settings), None, rebuild=False)
 
