@@ -26,7 +26,7 @@ from pipeline.judge import (
     ranked,
 )
 from pipeline.protocols import Reader
-from pipeline.query import Mode, Question, search
+from pipeline.query import Mode, Question, Weights, search
 from pipeline.records import JsonValue
 from pipeline.stored import Stored
 
@@ -141,11 +141,14 @@ async def evaluate(
     settings = await workshop.settings(name, variant)
     reader = await open_reader(settings)
     mode = Mode(variant.mode)
+    weights = Weights(vector=variant.vector_weight, text=variant.text_weight)
     embedder = None if mode is Mode.TEXT else build_embedder(settings)
     rankings: list[list[str]] = []
     try:
         for question in questions:
-            asked = Question(text=question.text, mode=mode, limit=limit * SPREAD)
+            asked = Question(
+                text=question.text, mode=mode, limit=limit * SPREAD, fusion=variant.fusion, weights=weights
+            )
             rankings.append(ranked(question, await search(reader, embedder, asked))[:limit])
     finally:
         if embedder:

@@ -25,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embedders.local import LocalEmbedder
-from pipeline.query import CANDIDATES, RRF_K
+from pipeline.query import DEPTHS
+from pipeline.query_rank import Fusion, Weights, fuse
 from pipeline.records import Chunk, EmbedGroup, EmbedRequest
 
 DEPTH = 10
-FUSED = DEPTH * CANDIDATES
+FUSED = DEPTHS[0]
 """How many of each ranking a hybrid search looks at."""
 DISCOUNTS = 1 / np.log2(np.arange(DEPTH) + 2)
 
@@ -105,19 +106,19 @@ def in_context(data: RetrievalSet) -> Scores:
     return cosines(data, data.groups)
 
 
-def hybrid(words: Scores, meaning: Scores) -> Scores:
+def hybrid(words: Scores, meaning: Scores, fusion: Fusion = "scores", weights: Weights = Weights()) -> Scores:
     """Both rankings, fused as a search fuses them."""
-    return gains(words) + gains(meaning)
-
-
-def gains(scores: Scores) -> Scores:
-    """What each chunk gains by its rank, if it is among the first and has any score."""
-    found = np.zeros_like(scores)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :FUSED]
-    gain = np.broadcast_to(1 / (RRF_K + 1 + np.arange(best.shape[1])), best.shape)
-    there = np.take_along_axis(scores, best, axis=1) > 0
-    np.put_along_axis(found, best, np.where(there, gain, 0).astype(np.float32), axis=1)
+    found = np.zeros_like(words)
+    for row in range(len(words)):
+        for one in fuse(first(meaning[row]), first(words[row]), fusion, weights):
+            found[row, one.row] = one.score
     return found
+
+
+def first(scores: Scores) -> dict[int, float]:
+    """The best of those that have any score, best first."""
+    best = np.argsort(-scores, kind="stable")[:FUSED]
+    return {int(place): float(scores[place]) for place in best if scores[place] > 0}
 
 
 def cosines(data: RetrievalSet, groups: tuple[EmbedGroup, ...]) -> Scores:
@@ -152,7 +153,8 @@ def ways(data: RetrievalSet) -> dict[str, Scores]:
     words = bm25(data, [chunk.text for chunk in data.chunks])
     headed = bm25(data, [headed_text(group, chunk) for group in data.groups for chunk in group.chunks])
     single, whole = alone(data), in_context(data)
-    scores = [words, headed, single, whole, hybrid(headed, single), hybrid(headed, whole)]
+    by_rank = hybrid(headed, whole, "rrf", Weights(vector=1, text=1))
+    scores = [words, headed, single, whole, hybrid(headed, single), by_rank, hybrid(headed, whole)]
     return dict(zip(WAYS, scores, strict=True))
 
 
@@ -167,6 +169,7 @@ WAYS = (
     "local, chunk alone",
     "local, in context",
     "hybrid, chunk alone",
+    "hybrid by rank, in context",
     "hybrid, in context",
 )
 

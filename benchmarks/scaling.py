@@ -2,13 +2,15 @@
 
     python benchmarks/scaling.py FOLDER                  workers that are up already, one and two
     python benchmarks/scaling.py FOLDER --workers 1 2 4  other numbers
-    python benchmarks/scaling.py FOLDER --tokens-per-minute 8000000    is a shared ceiling kept to?
+    python benchmarks/scaling.py FOLDER --tokens-per-minute 1700000    is a shared ceiling kept to?
 
 Each worker may have 8 requests in flight. The stand-in takes 40 ms + 2 µs a token for each, and as many at a
 time as all workers together have. It runs in a process of its own, and has counted the texts once before. A
 worker is a process that has ingested something before and waits, as one of a pool does; the time is that of
 the whole ingest under its lease: listing, plan, board, work, removals and upkeep. The tables are compared
-with those of a run without workers: every row, vector and mark.
+with those of a run without workers: every row, vector and mark. Beside the time stands what processor time
+the run, its workers and the stand-in took, threads of the tables included: their sum cannot be had in less
+than its part for each core.
 
 Workers share the machine's cores with each other, with the stand-in and with the tables' own threads: what is
 measured on N cores tells nothing of more than N workers.
@@ -19,13 +21,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, cast
 
@@ -36,9 +43,9 @@ IN_FLIGHT = 8
 BASE_MS = 40
 US_PER_TOKEN = 2
 PORT = 8904
-RUNS = 5
+RUNS = 4
 COLUMNS = ["run", "workers", "seconds", "of it at work", "documents", "failed", "requests", "asked again"]
-COLUMNS += ["shards", "tables"]
+COLUMNS += ["shards", "cpu: run", "workers", "stand-in", "tables"]
 
 
 def settings_for(folder: Path, work: Path, workers: int, said: argparse.Namespace) -> Path:
@@ -55,20 +62,47 @@ def settings_for(folder: Path, work: Path, workers: int, said: argparse.Namespac
 
 
 @contextmanager
-def service(slots: int, said: argparse.Namespace) -> Iterator[None]:
+def service(slots: int, log: Path, said: argparse.Namespace) -> Iterator[None]:
     """The stand-in, in a process of its own."""
     program = str(Path(sys.executable).with_name("docweave"))
-    pace = ["--delay-ms", str(BASE_MS), "--delay-us-per-token", str(said.us_per_token)]
+    pace = ["--delay-ms", str(BASE_MS), "--delay-us-per-token", str(said.us_per_token), "--log", str(log)]
     if said.tokens_per_minute:
         pace += ["--tokens-per-minute", str(said.tokens_per_minute)]
     command = [program, "fake-service", "--port", str(PORT), "--max-in-flight", str(slots), *pace]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        time.sleep(6)
         try:
+            while process.poll() is None:
+                with suppress(OSError):
+                    stand_in_seconds()
+                    break
+                time.sleep(0.2)
             yield
         finally:
             process.send_signal(2)
             process.wait(20)
+
+
+def told_of_minutes(log: Path) -> str:
+    """What the stand-in took in its fullest minute, and what it refused."""
+    seen = [json.loads(line) for line in log.read_text().splitlines()]
+    came = [
+        (datetime.fromisoformat(one["time"]).timestamp(), one["tokens"]) for one in seen if one["embedded"]
+    ]
+    most, window, inside = 0, 0, deque[tuple[float, int]]()
+    for moment, tokens in sorted(came):
+        inside.append((moment, tokens))
+        window += tokens
+        while inside[0][0] <= moment - 60:
+            window -= inside.popleft()[1]
+        most = max(most, window)
+    refused = sum(one["status"] == 429 for one in seen)
+    return f"the stand-in took {most:,} tokens in its fullest 60 s, and refused {refused} requests (429)"
+
+
+def stand_in_seconds() -> float:
+    """Processor time that the stand-in took until now."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/stats", timeout=60) as reply:
+        return float(json.load(reply)["cpu_seconds"])
 
 
 class Workers:
@@ -76,6 +110,8 @@ class Workers:
 
     def __init__(self, config: Path, count: int) -> None:
         command = [sys.executable, __file__, "--as-worker", str(config)]
+        self.seconds = 0.0
+        """Processor time of all of them in the last run."""
         self.processes = [
             subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(count)
@@ -83,12 +119,14 @@ class Workers:
         if {self._said(process) for process in self.processes} != {"ready"}:
             raise SystemExit("a worker did not start")
 
-    def send(self, lease: str) -> list[str]:
-        for process in self.processes:
-            cast("IO[str]", process.stdin).write(f"{lease}\n")
+    def send(self, config: Path, lease: str, count: int) -> list[str]:
+        """Send so many of them; give what those say that failed."""
+        for process in self.processes[:count]:
+            cast("IO[str]", process.stdin).write(f"{config}\t{lease}\n")
             cast("IO[str]", process.stdin).flush()
-        told = [self._said(process) for process in self.processes]
-        return [one for one in told if one != "done"]
+        told = [self._said(process).split() for process in self.processes[:count]]
+        self.seconds = sum(float(seconds) for said, *rest in told for seconds in rest if said == "done")
+        return [" ".join(words) for words in told if words[0] != "done"]
 
     def _said(self, process: subprocess.Popen[str]) -> str:
         return cast("IO[str]", process.stdout).readline().strip() or f"worker {process.pid} is gone"
@@ -100,33 +138,36 @@ class Workers:
             process.wait(30)
 
 
-def worker(config: Path) -> None:
+def worker(warm: Path) -> None:
     from config.build import build_pipeline, connectors, open_boards
     from config.execution import part_of
     from config.load import load_settings
     from pipeline.shards import work_off_shards
     from pipeline.shards_told import failure
 
-    async def run(lease: str) -> None:
+    async def run(config: Path, lease: str) -> None:
         settings = part_of(load_settings(config))
         [(connector, metadata)] = connectors(settings)
         board = await (await open_boards(settings, lease)).opened()
         try:
             async with build_pipeline(settings) as pipeline, pipeline.store.join(lease):
-                await work_off_shards(board, connector, pipeline, metadata=metadata)
+                ceiling = getattr(settings.embedding, "tokens_per_minute", None)
+                await work_off_shards(board, connector, pipeline, metadata=metadata, most_tokens=ceiling)
         except Exception as error:
             await board.fail(failure(error))
             raise
 
-    warm_up(config)
+    warm_up(warm)
     print("ready", flush=True)
     for line in sys.stdin:
-        asyncio.run(run(line.strip()))
-        print("done", flush=True)
+        config, lease = line.strip().split("\t")
+        started = time.process_time()
+        asyncio.run(run(Path(config), lease))
+        print("done", time.process_time() - started, flush=True)
 
 
 def warm_up(config: Path) -> None:
-    """Ingest three of the documents elsewhere: what a process loads once in its life is loaded then."""
+    """Ingest some of the documents elsewhere: what a process loads once in its life is loaded then."""
     import lancedb  # noqa: F401 - upkeep needs it
     import yaml
 
@@ -134,7 +175,8 @@ def warm_up(config: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         few = Path(name) / "few"
         few.mkdir()
-        for path in sorted(Path(settings["sources"]["corpus"]["path"]).rglob("*.md"))[:3]:
+        paths = sorted(Path(settings["sources"]["corpus"]["path"]).rglob("*.md"))
+        for path in paths[:: max(1, len(paths) // 20)]:  # of all kinds: some ask for a model of languages
             (few / path.name).write_bytes(path.read_bytes())
         settings["sources"]["corpus"]["path"] = str(few)
         settings["store"]["uri"] = str(Path(name) / "lancedb")
@@ -154,13 +196,13 @@ async def ingest(config: Path, workers: Workers | None, shown: list[str]) -> dic
     async with build_pipeline(settings) as pipeline:
         [(connector, metadata)] = connectors(settings)
         async with pipeline.store.lease("measuring") as lease:  # made, the first time: waits half a second
-            started = time.perf_counter()
+            started, cpu, cpu_there = time.perf_counter(), time.process_time(), stand_in_seconds()
             crew, moments = None, list[float]()
             if workers:
 
                 async def send() -> Sequence[str]:
                     moments.append(time.perf_counter() - started)
-                    said = await asyncio.to_thread(workers.send, lease)
+                    said = await asyncio.to_thread(workers.send, config, lease, settings.execution.workers)
                     moments.append(time.perf_counter() - started)
                     return said
 
@@ -173,7 +215,7 @@ async def ingest(config: Path, workers: Workers | None, shown: list[str]) -> dic
                     tell=shown.append,
                 )
             report = await ingest_source(connector, pipeline, metadata=metadata, crew=crew)
-            seconds = time.perf_counter() - started
+            seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         return {
             "seconds": seconds,
             "working": moments[1] - moments[0] if moments else seconds,
@@ -182,19 +224,28 @@ async def ingest(config: Path, workers: Workers | None, shown: list[str]) -> dic
             "requests": report.requests,
             "refused": report.retries,
             "shards": len(shown) and int(shown[0].split(" in ")[1].split()[0]),
+            "cpu": cpu,
+            "cpu of workers": workers.seconds if workers else 0.0,
+            "cpu of the stand-in": stand_in_seconds() - cpu_there,
         }
 
 
 def digest(store: Path) -> str:
     """Of all rows, vectors and marks, in the order of their ids, but for when they were written."""
     import lancedb
+    import pyarrow as pa
 
     database, state = lancedb.connect(store), hashlib.blake2b(digest_size=8)
     for name, not_a_row in (("chunks", "key IS NULL"), ("documents", "false")):
         rows = database.open_table(name).search().where(f"NOT ({not_a_row})").limit(10**9).to_arrow()
         rows = rows.drop_columns([column for column in rows.schema.names if column == "updated_at"])
-        for row in rows.sort_by("id").to_pylist():
-            state.update(repr(row).encode())
+        rows = rows.sort_by("id").combine_chunks()
+        for column in rows.schema.names:
+            values = rows[column].combine_chunks()
+            if pa.types.is_fixed_size_list(values.type):
+                state.update(values.flatten().to_numpy(zero_copy_only=False).tobytes())
+            else:
+                state.update(repr(values.to_pylist()).encode())
     return state.hexdigest()
 
 
@@ -217,38 +268,45 @@ def main() -> None:
     if not arguments.folder:
         parser.error("which folder?")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    slots = IN_FLIGHT * max(arguments.workers)
+    with tempfile.TemporaryDirectory() as name:
+        log = Path(name) / "requests.jsonl"
+        with service(slots, log, arguments):
+            equal = measure(arguments, Path(name))
+        print(told_of_minutes(log))
+    sys.exit(not equal)
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> bool:
+    """Print a line a run, and what the best of them tell; whether all tables are equal."""
     best: dict[int, float] = {}
     found: set[str] = set()
-    with service(IN_FLIGHT * max(arguments.workers), arguments):
-        for run in range(arguments.runs + 1):
-            for count in [0, *arguments.workers]:
-                result, tables = measured(arguments, count)
-                found.add(tables)
-                if run:  # before, the stand-in counts the texts for the first time
-                    best[count] = min(best.get(count, 1e9), float(result["seconds"]))
-                cells = [f"{value:.2f}" if isinstance(value, float) else value for value in result.values()]
-                label = str(run) if run else "warm-up"
-                print(
-                    f"| {label} | {count or 'none'} | {' | '.join(map(str, cells))} | {tables} |", flush=True
-                )
+    warm = settings_for(arguments.folder.resolve(), folder, 0, arguments)
+    warm_up(warm)
+    workers = Workers(warm, max(arguments.workers))
+    # Under a ceiling, what was sent in a run before would count against the next.
+    plans = [[0], *[[0, *arguments.workers]] * arguments.runs]
+    for run, counts in enumerate(plans if not arguments.tokens_per_minute else [arguments.workers[-1:]]):
+        for count in counts:
+            place = folder / f"{run} {count}"
+            place.mkdir()
+            config = settings_for(arguments.folder.resolve(), place, count, arguments)
+            result = asyncio.run(ingest(config, workers if count else None, []))
+            tables = digest(place / "lancedb")
+            found.add(tables)
+            if run:  # before, the stand-in counts the texts for the first time
+                best[count] = min(best.get(count, 1e9), float(result["seconds"]))
+            shown = [run or "warm-up", count or "none", *result.values(), tables]
+            cells = [f"{value:.2f}" if isinstance(value, float) else str(value) for value in shown]
+            print(f"| {' | '.join(cells)} |", flush=True)
+            shutil.rmtree(place)
+    workers.end()
     first, *more = arguments.workers
     for count in more if best else ():
         print(f"\nbest of {count} workers / best of {first}: {best[count] / best[first]:.2f}", end="")
         print(f"; / best of a run by itself: {best[count] / best[0]:.2f}")
     print("tables: all equal, bit for bit" if len(found) == 1 else f"tables: {len(found)} kinds")
-    sys.exit(len(found) != 1)
-
-
-def measured(arguments: argparse.Namespace, count: int) -> tuple[dict[str, float | int], str]:
-    """One ingest by so many workers, or by the run itself; and the digest of its tables."""
-    with tempfile.TemporaryDirectory() as name:
-        config = settings_for(arguments.folder.resolve(), Path(name), count, arguments)
-        warm_up(config)
-        workers = Workers(config, count) if count else None
-        result = asyncio.run(ingest(config, workers, []))
-        if workers:
-            workers.end()
-        return result, digest(Path(name) / "lancedb")
+    return len(found) == 1
 
 
 if __name__ == "__main__":

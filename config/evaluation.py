@@ -56,6 +56,15 @@ class VariantSettings(StrictModel):
     """One way to search, or to build the tables."""
 
     mode: Literal["hybrid", "vector", "text"] = Field(default="hybrid", description="How it is searched.")
+    fusion: Literal["scores", "rrf"] = Field(
+        default="scores", description="How hybrid makes one order of two: by score, or by rank."
+    )
+    vector_weight: float = Field(
+        default=1.5, ge=0, le=100, description="What is found by meaning counts so much, in hybrid."
+    )
+    text_weight: float = Field(
+        default=1.0, ge=0, le=100, description="What is found by words counts so much, in hybrid."
+    )
     settings: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="What differs from the settings, such as {chunking: {max_tokens: 256}}. Tables of their "

@@ -12,7 +12,8 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,9 +84,6 @@ def create(
     Raises:
         SettingsError: there is one of this name, a name or a label cannot be, or the file cannot be written.
     """
-    keys = read(path)
-    if any(key.name == name for key in keys):
-        raise SettingsError(f"there is a key called {name!r} already: revoke it, or choose another name")
     secret = PREFIX + secrets.token_urlsafe(32)
     try:
         key = Key(
@@ -100,7 +98,11 @@ def create(
         what = "the name" if first["loc"][0] == "name" else ".".join(str(step) for step in first["loc"])
         allowed = "begins with a letter or digit, and is made of these, blanks, . _ @ and -"
         raise SettingsError(f"{what}: {allowed if what == 'the name' else first['msg']}") from None
-    _write(path, [*keys, key])
+    with _alone(path):
+        keys = read(path)
+        if any(there.name == name for there in keys):
+            raise SettingsError(f"there is a key called {name!r} already: revoke it, or choose another name")
+        _write(path, [*keys, key])
     return secret, key
 
 
@@ -110,17 +112,42 @@ def revoke(path: Path, name: str) -> None:
     Raises:
         SettingsError: there is none, or the file cannot be written.
     """
-    keys = read(path)
-    left = [key for key in keys if key.name != name]
-    if len(left) == len(keys):
-        known = ", ".join(key.name for key in keys) or "none"
-        raise SettingsError(f"there is no key called {name!r}; keys: {known}")
-    _write(path, left)
+    with _alone(path):
+        keys = read(path)
+        left = [key for key in keys if key.name != name]
+        if len(left) == len(keys):
+            known = ", ".join(key.name for key in keys) or "none"
+            raise SettingsError(f"there is no key called {name!r}; keys: {known}")
+        _write(path, left)
 
 
 def digest(secret: str) -> str:
     """What is kept of a key."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Be the only one who changes the file until the block ends: what two write at once is all kept.
+
+    The folder is what is locked: the file is another one after every change.
+
+    Raises:
+        SettingsError: the folder cannot be made or read.
+    """
+    import fcntl  # noqa: PLC0415 - not on every platform
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise SettingsError(f"the keys in {path} cannot be written: {error.strerror}") from error
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _write(path: Path, keys: Sequence[Key]) -> None:

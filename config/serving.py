@@ -35,6 +35,12 @@ class ServingSettings(StrictModel):
     requests_per_minute: int = Field(
         default=600, ge=0, description="The most that one key, or one address, may ask. 0: no limit."
     )
+    max_concurrent: int = Field(
+        default=64,
+        ge=1,
+        description="So many requests are answered at a time. Four times as many wait; who comes after these "
+        "is told to ask again (503).",
+    )
     max_request_bytes: ByteSize = Field(
         default=ByteSize(256_000), gt=0, description="The largest request: bytes, or as 256KB."
     )

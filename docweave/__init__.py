@@ -40,7 +40,7 @@ class Index:
     """The tables that settings name, open to be asked. Close it, or use it as a block.
 
     Its methods may be called by several threads at once. Options of `find`, `search` and `context` are those
-    of the HTTP API, by the same names: mode, sources, where, vector_weight, text_weight, min_score,
+    of the HTTP API, by the same names: mode, sources, where, fusion, vector_weight, text_weight, min_score,
     per_document, diversity, around, around_chunks, rerank (docs/search.md).
     """
 

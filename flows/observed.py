@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import anyio.to_thread
@@ -19,17 +20,21 @@ from config.telemetry_settings import TelemetrySettings
 from pipeline import telemetry
 from pipeline.report import Observer, SourceReport
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 log = logging.getLogger(__name__)
 
 
 def begin(settings: Settings) -> None:
-    """Write log lines, and trace, as the settings say. To do it twice is to do it once.
+    """Write log lines, and trace, as the settings say, whoever reads them. To do it twice is to do it once.
 
     Raises:
         SettingsError: the environment says what cannot be meant, or what traces need is not installed.
     """
     set_up(settings.logging)
     start_traces(settings.telemetry)
+    _outlive_the_reader()
 
 
 def start_traces(chosen: TelemetrySettings) -> None:
@@ -41,6 +46,24 @@ def start_traces(chosen: TelemetrySettings) -> None:
     if endpoint := chosen.traces_endpoint:
         headers = {name: value.get_secret_value() for name, value in chosen.headers.items()}
         telemetry.start(endpoint, headers=headers, service=chosen.service)
+
+
+def _outlive_the_reader() -> None:
+    """Have the run go on when nobody reads what it prints any more, because its worker was killed.
+
+    Prefect's console would raise SystemExit, in whatever callback had something to log: the event loop would
+    be left as it is, and the process never end for the threads that wait for it.
+    """
+    for handler in logging.getLogger().handlers:
+        if console := getattr(handler, "console", None):  # Prefect's, and one of rich
+            console.on_broken_pipe = partial(_fall_silent, console)
+
+
+def _fall_silent(console: Console) -> None:
+    console.quiet = True
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, console.file.fileno())  # what could not be written yet is tried again at the end
+    os.close(nowhere)
 
 
 class Tells(Protocol):

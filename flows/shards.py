@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from functools import partial
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from uuid import UUID
 
 import anyio
 import anyio.to_thread
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.context import TaskRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
+from prefect.states import Crashed
 
 from config.build import build_pipeline, connectors, open_boards
 from config.execution import PREFECT_WORKERS, part_of
@@ -116,8 +125,16 @@ def _said(worker: PrefectFuture[Any]) -> str:
     try:
         worker.wait()
     except Exception as error:  # noqa: BLE001 - what runs it may be gone, and each engine says so in its own way
-        return f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {error}"
+        _show_crashed(worker.task_run_id, why)
+        return why
     return "" if worker.state.is_completed() else str(worker.state.message)
+
+
+def _show_crashed(task_run: UUID, why: str) -> None:
+    """Have Prefect know that it has ended: the process that would say so is gone."""
+    with get_client(sync_client=True) as client, suppress(ObjectNotFound, httpx.HTTPError):
+        client.set_task_run_state(task_run, Crashed(message=why), force=True)
 
 
 async def _work(config: str, source: str, lease: str, generation: int | None) -> dict[str, float]:
@@ -174,7 +191,18 @@ async def shard_worker(
     number_of_worker: int,  # noqa: ARG001 - for its name
 ) -> dict[str, float]:
     """One worker, as a task of the flow `shards`."""
+    if parent := parent_process():
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
     return await _work(config, source, lease, generation)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """End this process when that which started it is gone: a run that is killed cannot call its workers off.
+
+    A process pool waits for more to do for ever, and pays until then.
+    """
+    parent.join()
+    os._exit(1)
 
 
 @flow(name="work off shards", flow_run_name="{source}, worker {number_of_worker}", persist_result=False)

@@ -79,7 +79,7 @@ async def stoppable() -> AsyncIterator[Stop]:
             looking = asyncio.create_task(_look(asked))
             yield asked
     except BaseExceptionGroup as group:
-        # Groups of tasks wrap what a signal, or a worker that is gone, had raised: Prefect would not know it.
+        # Groups of tasks wrap what a signal had raised: Prefect would not know it.
         raise next(_ends(group), group) from group
     finally:
         if looking:

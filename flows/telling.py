@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -29,9 +30,12 @@ Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 Value = TypeVar("Value")
 
 TICK_SECONDS = 1.0
-"""How often the progress artifact may be updated."""
+"""How often the progress artifact may be updated, at first."""
 LOG_SECONDS = 10.0
-"""How often progress is logged."""
+"""How often progress is logged, at first."""
+SLOWING = 60
+"""Both come less often with time: at most once in such a part of what the run has taken. The scheduler keeps
+all that it is told, and a run of hours would tell it much the same thousands of times."""
 PATIENCE = 15.0
 """Seconds that something which is only shown may take."""
 
@@ -100,6 +104,7 @@ class Teller:
     _artifact: UUID | None = None
     _warned: int = 0
     """Failed documents that have been logged."""
+    _began: float = field(default_factory=time.monotonic)
     _logged: float = field(default_factory=time.monotonic)
 
     def about(self, settings: Settings) -> None:
@@ -124,16 +129,21 @@ class Teller:
 
     async def keep_up(self) -> None:
         """Bring the progress artifact and the logs up to date, again and again."""
-        told = -1
+        told, shown = -1, -math.inf
         while True:
-            if told != self.report.done:
-                told = self.report.done
+            if told != self.report.done and self._due(shown, TICK_SECONDS):
+                told, shown = self.report.done, time.monotonic()
                 await self._show_progress()
             self._warn()
-            if time.monotonic() - self._logged >= LOG_SECONDS:
+            if self._due(self._logged, LOG_SECONDS):
                 self._logged = time.monotonic()
                 self.logger.info("%s: %s", self.report.source, summary.progress(self.report))
             await anyio.sleep(TICK_SECONDS)
+
+    def _due(self, last: float, seconds: float) -> bool:
+        """Whether what was told last at that time, and is told every so many seconds at first, is due."""
+        now = time.monotonic()
+        return now - last >= max(seconds, (now - self._began) / SLOWING)
 
     async def conclude(self, failure: Exception | None) -> None:
         """Say how it ended: in the logs, and in an artifact that stays."""

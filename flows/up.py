@@ -94,6 +94,7 @@ class _Up:
         env = {
             "PREFECT_HOME": str(home),
             "PREFECT_SERVER_UI_API_URL": address,
+            "PREFECT_UI_URL": f"http://{HOST}:{port}",  # what links in messages begin with
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         }
         with log.open("wb") as file:

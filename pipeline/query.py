@@ -32,7 +32,7 @@ class Mode(StrEnum):
     """How a question is matched with chunks."""
 
     HYBRID = "hybrid"
-    """Both, fused by rank: the default."""
+    """Both, fused: the default."""
     VECTOR = "vector"
     """By meaning."""
     TEXT = "text"
@@ -74,7 +74,7 @@ class Question:
     offset: int = 0
     """So many of the best hits are passed over: those of the pages before."""
     where: Filter = field(default_factory=Filter)
-    fusion: Fusion = "rrf"
+    fusion: Fusion = "scores"
     """How both sides of a hybrid search become one order."""
     weights: Weights = field(default_factory=Weights)
     min_score: float | None = None

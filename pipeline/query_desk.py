@@ -16,8 +16,8 @@ from pipeline import tokens
 from pipeline.protocols import Embedder, Reader
 from pipeline.query import Found, Question, Reranker, find
 from pipeline.query_context import Context, candidates, fitted
-from pipeline.records import Column, EmbeddingSpace, Vector
-from pipeline.stored import Stored
+from pipeline.records import Column, EmbeddingSpace, Hit, Vector
+from pipeline.stored import About, Stored
 
 CACHED_QUESTIONS = 2_048
 """How many questions' vectors are kept: at 1,024 int8 codes, two megabytes."""
@@ -81,6 +81,8 @@ class Desk:
     open_reader: Callable[[], Awaitable[Reader]]
     embedder: Embedder
     reranker: Reranker | None = None
+    only_web: bool = False
+    """Whether links that are none of the web are left out: a file's says where on this machine it lies."""
     asked: Asked = field(init=False)
     _reader: Reader | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -113,7 +115,8 @@ class Desk:
         Raises:
             DocweaveError: as `pipeline.query.find`.
         """
-        return await find(await self.snapshot(), self.asked, question, self.reranker)
+        found = await find(await self.snapshot(), self.asked, question, self.reranker)
+        return _of_the_web(found) if self.only_web else found
 
     async def context(self, question: Question, *, most: int) -> Context:
         """The best context of at most so many tokens.
@@ -133,7 +136,8 @@ class Desk:
         """
         reader = await self.snapshot()
         async for stored in reader.stored(source, [key], access=access):
-            return stored if stored.marks or stored.chunks else None
+            if stored.marks or stored.chunks:
+                return _document_of_the_web(stored) if self.only_web else stored
         return None
 
     async def counts(self, *, access: Access) -> Mapping[str, tuple[int, int]]:
@@ -157,6 +161,30 @@ class Desk:
         await self.embedder.aclose()
         if self.reranker is not None:
             await self.reranker.aclose()
+
+
+def web_link(url: str | None) -> str | None:
+    """The link, if it is one of the web."""
+    return url if url and url.lower().startswith(("https://", "http://")) else None
+
+
+def _of_the_web(found: Found) -> Found:
+    def told(hit: Hit) -> Hit:
+        return hit if hit.url is None else replace(hit, url=web_link(hit.url))
+
+    around = {place: tuple(map(told, hits)) for place, hits in found.around.items()}
+    return replace(found, hits=[told(hit) for hit in found.hits], around=around)
+
+
+def _document_of_the_web(stored: Stored) -> Stored:
+    def told(about: About) -> About:
+        return replace(about, url=web_link(about.url))
+
+    return replace(
+        stored,
+        marks=tuple(replace(one, about=told(one.about)) for one in stored.marks),
+        chunks=tuple(replace(one, about=told(one.about)) for one in stored.chunks),
+    )
 
 
 def seen_by(question: Question, access: Access) -> Question:

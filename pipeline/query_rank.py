@@ -15,8 +15,8 @@ from pipeline.records import EmbeddingSpace, Hit, Ranking, Vector
 RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
 Fusion: TypeAlias = Literal["rrf", "scores"]
-"""rrf: by rank; each side gives weight / (60 + rank). scores: by score; each side gives weight x where the score
-stands between the least and the best of those that it brings in, 0 … 1."""
+"""rrf: by rank; each side gives weight / (60 + rank). scores: by score; each side gives weight x where the
+score stands between the least and the best of those that it brings in, 0 … 1."""
 
 Place: TypeAlias = tuple[str, str, int]
 """Source, key, ordinal."""
@@ -24,9 +24,9 @@ Place: TypeAlias = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """What a place among the results counts: by meaning, and by words."""
+    """What the results by meaning count, and those by words. See docs/adr/0013."""
 
-    vector: float = 1.0
+    vector: float = 1.5
     text: float = 1.0
 
 

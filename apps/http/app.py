@@ -34,7 +34,7 @@ def create_app(
     """The application.
 
     Args:
-        desk: Answers.
+        desk: Answers: from now on with links of the web alone.
         settings: Say who may ask, how much and for how long.
         is_open: Whether nobody needs a key, until there is one.
         also: What else is part of it, such as metrics. It stands behind the guard.
@@ -59,6 +59,7 @@ def create_app(
             "5XX": {"model": ErrorAnswer, "description": "It cannot be answered just now."},
         },
     )
+    desk.only_web = True
     app.state.desk = desk
     app.state.settings = settings
     app.state.without_key = set(OPEN)

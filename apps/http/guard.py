@@ -6,7 +6,8 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
@@ -22,6 +23,8 @@ OPEN = frozenset({"/healthz", "/readyz"})
 """For whoever asks, without a key: they tell nothing of the documents."""
 WRONG_KEYS_PER_MINUTE = 60
 """From one address."""
+WAITING = 4
+"""So many times as many as are answered at a time may wait."""
 MOST_CALLERS = 10_000
 """Whose requests are counted at a time."""
 
@@ -64,6 +67,34 @@ class Rate:
             self._left.clear()
 
 
+class Room:
+    """So many are answered at a time, and some wait for it; more would only wait in vain."""
+
+    def __init__(self, most: int) -> None:
+        self._places = asyncio.Semaphore(most)
+        self._may_wait = WAITING * most
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """A place, until the block ends.
+
+        Raises:
+            _Refused: too many wait for one.
+        """
+        if self._places.locked() and self._waiting >= self._may_wait:
+            raise _Refused(503, "too much is asked at once: ask again later", {"Retry-After": "1"})
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
 class Guard:
     """Lets in who may ask, with a body that is not too large, and gives up what takes too long."""
 
@@ -83,6 +114,7 @@ class Guard:
         self._settings = settings
         self._rate = Rate(settings.requests_per_minute)
         self._wrong = Rate(WRONG_KEYS_PER_MINUTE)
+        self._room = Room(settings.max_concurrent)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -127,7 +159,11 @@ class Guard:
         if body is None:
             most = f"{int(self._settings.max_request_bytes):,} bytes"
             raise _Refused(413, f"a request has at most {most}", {"Connection": "close"})
-        await self._app(scope, body, send)
+        if scope["path"] in self._without_key:
+            await self._app(scope, body, send)
+            return
+        async with self._room.taken():
+            await self._app(scope, body, send)
 
     def _caller(self, headers: Headers) -> Caller | None:
         """Whoever the key says; where none is needed and none is given, somebody who may see everything."""

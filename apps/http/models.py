@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.query import Mode, Question, Weights
+from pipeline.query import Fusion, Mode, Question, Weights
 from pipeline.query_around import Around
 from pipeline.records import Column, Filter
 from pipeline.where import LONGEST, parse
@@ -41,7 +41,7 @@ class QuestionRequest(Request):
     )
     mode: Mode = Field(
         default=Mode.HYBRID,
-        description="hybrid: by meaning and words, fused by rank; vector: by meaning; text: by words.",
+        description="hybrid: by meaning and words, fused; vector: by meaning; text: by words.",
     )
     sources: list[Name] = Field(default=[], max_length=100, description="Only of these; all if left out.")
     where: str = Field(
@@ -51,8 +51,17 @@ class QuestionRequest(Request):
         "and, or, not. docs/search.md has the language.",
         examples=["", WHERE],
     )
-    vector_weight: float = Field(default=1, ge=0, le=100, description="What a rank by meaning counts.")
-    text_weight: float = Field(default=1, ge=0, le=100, description="What a rank by words counts.")
+    fusion: Fusion = Field(
+        default="scores",
+        description="How hybrid makes one order of two. scores: by how good each hit is among those that its "
+        "side finds; rrf: by rank alone.",
+    )
+    vector_weight: float = Field(
+        default=Weights().vector, ge=0, le=100, description="What is found by meaning counts so much."
+    )
+    text_weight: float = Field(
+        default=Weights().text, ge=0, le=100, description="What is found by words counts so much."
+    )
     min_score: float | None = Field(
         default=None,
         ge=0,
@@ -85,6 +94,7 @@ class QuestionRequest(Request):
             text=self.question,
             mode=self.mode,
             where=Filter(sources=tuple(self.sources), clause=parse(self.where, columns), access=access),
+            fusion=self.fusion,
             weights=Weights(vector=self.vector_weight, text=self.text_weight),
             min_score=self.min_score,
             per_document=self.per_document,

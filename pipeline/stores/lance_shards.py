@@ -211,8 +211,12 @@ class LanceBoard:
                 await self._pause("false")
 
     async def _pause(self, paused: str) -> None:
+        # One commit that moves the beats, too: who looked before it takes none of these shards after it.
         with self.place.during("write the board of shards"):
-            await self.table.update({"ended": paused}, f"kind = '{SHARED}'")
+            await self.table.update(
+                {"ended": f"{paused} AND kind = '{SHARED}'", "beat": "beat + 1"},
+                f"kind = '{SHARED}' OR {_LEFT}",
+            )
 
     async def standing(self) -> tuple[int, int]:
         """How many shards are not ended and may still be; and how many of these are being worked on."""

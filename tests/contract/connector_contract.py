@@ -161,6 +161,29 @@ class ConnectorContract:
         for name in self.odd_keys:
             assert self.holds(loaded[self.key(place, name)], name.encode())
 
+    async def test_an_empty_item_is_an_item(self, place: SourceOfTests) -> None:
+        place.put("empty.md", b"")
+        place.put("other.md", b"word")
+        connector = place.connector()
+        found = {ref.key: await connector.load(ref) for ref in await listed(connector)}
+        assert {*found} == {self.key(place, "empty.md"), self.key(place, "other.md")}
+        assert self.holds(found[self.key(place, "empty.md")].content, b"")
+
+    async def test_a_huge_item_is_read_or_costs_itself_alone(self, place: SourceOfTests) -> None:
+        huge = b" ".join([b"words"] * 500_000)
+        place.put("huge.md", huge)
+        place.put("other.md", b"word")
+        connector = place.connector()
+        refs = {ref.key: ref for ref in await listed(connector)}
+        try:
+            raw = await connector.load(refs[self.key(place, "huge.md")])
+        except ItemUnreadable:
+            pass
+        else:
+            assert self.holds(raw.content, huge)
+        other = await connector.load(refs[self.key(place, "other.md")])
+        assert self.holds(other.content, b"word")
+
     async def test_a_listing_that_is_left_half_way_can_be_made_again(self, place: SourceOfTests) -> None:
         for number in range(20):
             place.put(f"{number}.md", b"x")

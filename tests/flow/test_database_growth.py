@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
+from pipeline.report import SourceReport
 from tests.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # Prefect's clients
@@ -87,3 +90,36 @@ async def test_a_run_adds_as_much_for_many_documents_as_for_few_and_nothing_of_t
     for file in prefect_server.home.rglob("*"):
         if file.is_file():
             assert WORD.encode() not in await anyio.Path(file).read_bytes(), file
+
+
+async def test_a_run_of_ten_hours_tells_its_progress_some_hundred_times(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flows import telling
+    from flows.progress import watcher
+
+    now, shown, hours = 0.0, list[float](), 10
+    report = SourceReport(source="notes", owed=1_000_000)
+    logger = logging.getLogger("tests.growth")
+    caplog.set_level(logging.INFO, logger.name)
+
+    class Counted(telling.Teller):
+        async def _show_progress(self, *, whole: bool = False) -> None:
+            shown.append(now)
+
+    async def pass_time(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        report.added += 1
+        if now > hours * 3600:
+            raise TimeoutError
+
+    monkeypatch.setattr(telling, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(telling, "anyio", SimpleNamespace(sleep=pass_time))
+    teller = Counted(report=report, logger=logger, watcher=watcher.get(), _began=0.0, _logged=0.0)
+    with pytest.raises(TimeoutError):
+        await teller.keep_up()
+    assert 300 < len(shown) < 600
+    assert shown[:3] == [0.0, 1.0, 2.0]
+    assert shown[-1] - shown[-2] == pytest.approx(600, rel=0.05)
+    assert 250 < len(caplog.records) < 400

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import socket
 import time
@@ -200,6 +202,24 @@ class TestAWorkersRun:
         assert stored == DOCUMENTS
         assert len(spending) == 1, "the killed run could note nothing, and one of the two had nothing to do"
         assert service.texts <= DOCUMENTS + 4, "only what was under way was paid for again"
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_prints(
+    handbook: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    from flows.observed import begin
+
+    reading, writing = os.pipe()
+    os.close(reading)  # as when the worker is killed that read it
+    with os.fdopen(writing, "w", buffering=1) as stream:
+        handler = PrefectConsoleHandler(stream=stream)
+        monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+        begin(load_settings(handbook))
+        for _ in range(2):
+            logging.getLogger("anybody").error("nobody hears this")
+    assert handler.console.quiet
 
 
 def limited(config: Path, **minutes: float) -> Path:

@@ -65,6 +65,8 @@ def test_a_scheduled_run_completes_and_when_it_is_stopped_nothing_is_left(handbo
         )
         assert run["state"]["message"] == "2 sources ingested"
         assert run["auto_scheduled"] is True
+        told = httpx.get(f"{address}/admin/settings").raise_for_status().json()
+        assert told["ui_url"] == f"http://127.0.0.1:{prefect}"  # what links in messages begin with
         question = f"http://127.0.0.1:{port}/v1/search?question=How+long+is+the+button+held"
         answer = wait_for(lambda: httpx.get(question).raise_for_status().json(), process, log)
         assert any("ten seconds" in hit["text"] for hit in answer["hits"])

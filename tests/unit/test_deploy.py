@@ -47,6 +47,14 @@ def test_ports_are_open_on_this_machine_only(compose: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_links_in_messages_and_logs_lead_to_the_pages_of_prefects_server(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    said = {name: services[name]["environment"].get("PREFECT_UI_URL") for name in ("prefect", "worker")}
+    assert said == dict.fromkeys(said, "http://localhost:4200")
+    unit = (DEPLOY / "systemd" / "docweave-prefect.service").read_text("utf-8")
+    assert "PREFECT_UI_URL=http://127.0.0.1:4200" in unit
+
+
 def test_secrets_come_from_a_file_that_git_ignores(compose: dict[str, Any]) -> None:
     assert "secrets.env" in (DEPLOY / ".gitignore").read_text("utf-8").splitlines()
     example = (DEPLOY / "secrets.env.example").read_text("utf-8")

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from pipeline import digest
 from pipeline.chunk import Chunker
 from pipeline.parse import DocumentParser
-from pipeline.records import Chunk, Column, Document, EmbedGroup, ItemRef, RawDocument
+from pipeline.records import Chunk, Column, Document, EmbedGroup, ItemRef, RawDocument, Span
 from pipeline.stores._schema import LATER
 from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_reader import LanceReader
 from tests.contract.store_contract import EVERYTHING, SPACE, embedded
+from tests.world import World
 
 FRONT = "---\ntitle: T\ntags: [a]\n---\n\n\n"
 
@@ -128,6 +129,20 @@ def test_other_lines_are_other_rows_and_no_lines_the_row_that_always_was() -> No
 def test_another_link_to_lines_is_other_content() -> None:
     plain = raw("a.md", b"x")
     assert len({digest.content_key(replace(plain, anchor=anchor)) for anchor in (None, "#L", "#n")}) == 3
+
+
+async def test_what_moves_the_lines_alone_is_rewritten_and_not_embedded(world: World) -> None:
+    async def found() -> list[tuple[int | None, int | None]]:
+        spans = [Span(source=world.items.source, key="a.md")]
+        return [(hit.line, hit.last_line) for hit in await world.store.passages(spans, where=EVERYTHING)]
+
+    world.items.items["a.md"] = "---\nlevel: 1\n---\n# A\n\nWords.\n"
+    await world.ingest()
+    assert await found() == [(4, 6)]
+    world.items.items["a.md"] = "---\n# a remark\nlevel: 1\n---\n# A\n\nWords.\n"
+    report = await world.ingest()
+    assert (report.rewritten, report.tokens) == (1, 0)
+    assert await found() == [(5, 7)]
 
 
 # --- tables of an earlier Docweave

@@ -173,10 +173,9 @@ def hit(ordinal: int, **more: object) -> Hit:
 
 
 def test_weights_decide_what_a_rank_counts() -> None:
-    near, worded = [hit(1), hit(2)], [hit(2), hit(3)]
-    assert [one.ordinal for one in fuse(near, worded, Weights(vector=1, text=0))] == [1, 2, 3]
-    assert [one.ordinal for one in fuse(near, worded, Weights(vector=0, text=1))] == [2, 3, 1]
-    assert fuse(near, worded, Weights()) == fuse(near, worded)
+    near, worded = {1: 0.9, 2: 0.8}, {2: 7.0, 3: 5.0}
+    assert [one.row for one in fuse(near, worded, "rrf", Weights(vector=1, text=0))] == [1, 2, 3]
+    assert [one.row for one in fuse(near, worded, "rrf", Weights(vector=0, text=1))] == [2, 3, 1]
 
 
 def test_thinning_keeps_the_order() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.fake_service.pace import Pace as ServicePace
+from config.any_embedding import ServiceEmbedding
 from config.execution import ExecutionSettings, part_of
 from config.settings import Settings
 from pipeline import shards
 from pipeline.budget import Budget
 from pipeline.chunk import Chunker
+from pipeline.embedders._pace import Pace
 from pipeline.errors import DocweaveError, ServiceUnavailable, SettingsError, StoreUnavailable
 from pipeline.ingest import ingest_source
 from pipeline.prepare import Pipeline
@@ -30,6 +33,7 @@ from pipeline.stores import lance_shards
 from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_shards import MOST_TAKES, boards
 from tests.fakes import MemorySource, OracleEmbedder
+from tests.virtual_time import in_virtual_time, now
 from tests.world import World, content, text
 
 Step = Callable[[Board, LanceStore, Pipeline], Awaitable[None]]
@@ -332,11 +336,37 @@ async def test_one_of_many_who_take_at_once_gets_each_shard(yard: Yard) -> None:
             assert await board.told([0, 1, 2, 3, 4, 5, 6]) == {7: b"7"}
 
 
+async def test_who_looked_before_a_pause_takes_no_shard_in_it(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with yard.pipeline() as (store, _), store.lease("testing") as lease:
+        own = await boards(str(yard.path), {}, lease)
+        async with own.made(b"", [b"one", b"two"]) as board, AsyncExitStack() as stack:
+            changed = lance_shards.LanceBoard._changed
+
+            async def late(self: lance_shards.LanceBoard, *said: Any) -> bool:
+                monkeypatch.undo()
+                await stack.enter_async_context(board.paused())
+                return await changed(self, *said)
+
+            monkeypatch.setattr(lance_shards.LanceBoard, "_changed", late)
+            assert await (await own.opened()).take() is None
+            assert await board.standing() == (2, 0)
+            await stack.aclose()
+            assert await (await own.opened()).take()
+
+
 async def test_workers_stop_while_the_tables_are_tended(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "UPKEEP_BEGINS", 1)
     yard.shard_tokens = 1_000  # so many shards that some are left when the first is ended
     monkeypatch.setattr(shards, "LOOK_SECONDS", 0.01)
     seen: list[tuple[int, int]] = []
+
+    async def wait(*_: object) -> None:
+        while not seen:  # noqa: ASYNC110 - a list is all there is
+            await anyio.sleep(0.01)
+
+    yard.before = {2: wait}  # the other is not done before anybody looked
 
     async def upkeep(store: LanceStore) -> None:
         if store._lease and not store._writer and await yard.tables():
@@ -408,6 +438,39 @@ def test_each_worker_has_its_part_of_what_the_service_allows() -> None:
     whole = settings(workers=3, embedding={"concurrency": 16, "tokens_per_minute": 300_000})
     part = part_of(whole).embedding
     assert (part.concurrency, part.tokens_per_minute, part.requests_per_minute) == (5, 100_000, None)
+
+
+@pytest.mark.parametrize(("workers", "ceiling"), [(2, 1_700_000), (3, 400_000), (16, 500_000)])
+@in_virtual_time
+async def test_no_minute_of_all_workers_together_has_more_tokens_than_allowed(
+    workers: int, ceiling: int
+) -> None:
+    part = part_of(settings(workers=workers, embedding={"concurrency": 64, "tokens_per_minute": ceiling}))
+    assert isinstance(part.embedding, ServiceEmbedding)
+    a_minute = part.embedding.tokens_per_minute or 0
+    service = ServicePace(tokens_per_minute=ceiling, clock=now)  # the stand-in's own: refuses with 429
+    taken: list[int] = []
+
+    async def work() -> None:
+        pace = Pace(part.embedding.concurrency, None, a_minute, clock=now)
+        async with anyio.create_task_group() as requests:
+            for _ in range(20):
+                requests.start_soon(ask, pace, min(115_000, a_minute))
+
+    async def ask(pace: Pace, tokens: int) -> None:
+        async with pace.turn(tokens):
+            await anyio.sleep(0.05)
+            service.admit_tokens(tokens)
+            taken.append(tokens)
+            await anyio.sleep(0.25)
+
+    began = now()
+    async with anyio.create_task_group() as crew:
+        for _ in range(workers):
+            crew.start_soon(work)
+    assert len(taken) == 20 * workers
+    full_minutes = -(-20 // (a_minute // min(115_000, a_minute))) - 1
+    assert now() - began < 60 * full_minutes + 10, "no worker waits while its part has room"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ export const svg = (tag, properties, ...children) => fill(document.createElement
 export function safeUrl(url) {
   if (!url) return null;
   try {
-    return ["http:", "https:", "file:"].includes(new URL(url).protocol) ? url : null;
+    return ["http:", "https:"].includes(new URL(url).protocol) ? url : null;
   } catch {
     return null;
   }

@@ -5,7 +5,6 @@ import { badge, colours, documentPath, el, marked, number, outLink, plural, prob
 const PAUSE = 140; // ms without a key before a question is asked
 const PAGE = 20;
 const MODES = [["hybrid", "Both"], ["vector", "Meaning"], ["text", "Words"]];
-const RRF = 60;
 
 let last = null; // what was shown last, for who comes back
 
@@ -152,6 +151,8 @@ class Search {
       limit: PAGE, offset, highlights: true, around: "chunks", around_chunks: 2, ...(said.has("once") ? { per_document: 1 } : {}),
     };
     const asked = JSON.stringify(body);
+    const slow = setTimeout(() => { this.count.textContent = "Searching …"; }, 300);
+    running.signal.addEventListener("abort", () => clearTimeout(slow));
     try {
       this.list.setAttribute("aria-busy", "true");
       const began = performance.now();
@@ -171,6 +172,7 @@ class Search {
         this.empty.replaceChildren(problem(error));
       }
     } finally {
+      clearTimeout(slow);
       if (this.running === running) this.list.removeAttribute("aria-busy");
     }
   }
@@ -304,10 +306,8 @@ function why(hit, mode) {
   facts.push([mode === "text" ? "BM25" : mode === "vector" ? "score" : "fused", hit.score.toFixed(4)]);
   const sums = [];
   if (mode === "hybrid") {
-    const parts = [hit.vector_rank, hit.text_rank].filter(Boolean).map((rank) => `1/(${RRF} + ${rank})`);
-    sums.push(`Fused by rank: ${parts.join(" + ")} = ${hit.score.toFixed(4)}. `);
-    if (!hit.text_rank) sums.push("Found by meaning alone. ");
-    if (!hit.vector_rank) sums.push("Found by words alone. ");
+    const places = [hit.vector_rank && `no. ${hit.vector_rank} by meaning`, hit.text_rank && `no. ${hit.text_rank} by words`].filter(Boolean);
+    sums.push(`Both searches are fused: each gives a hit the more, the better it stands among what that search finds. This one is ${places.join(" and ")}${places.length > 1 ? "" : " alone"}, which makes ${hit.score.toFixed(4)}. `);
   } else if (mode === "vector") sums.push("Ranked by the cosine of its vector and the question's. ");
   else sums.push("Ranked by BM25: how rare the question's words are, and how often they stand here. ");
   if (hit.rerank_score !== null) sums.push("A reranker has then read question and passage together, and its score decides. ");
