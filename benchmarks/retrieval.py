@@ -106,7 +106,7 @@ def in_context(data: RetrievalSet) -> Scores:
     return cosines(data, data.groups)
 
 
-def hybrid(words: Scores, meaning: Scores, fusion: Fusion = "scores", weights: Weights = Weights()) -> Scores:
+def hybrid(words: Scores, meaning: Scores, fusion: Fusion, weights: Weights) -> Scores:
     """Both rankings, fused as a search fuses them."""
     found = np.zeros_like(words)
     for row in range(len(words)):
@@ -153,8 +153,12 @@ def ways(data: RetrievalSet) -> dict[str, Scores]:
     words = bm25(data, [chunk.text for chunk in data.chunks])
     headed = bm25(data, [headed_text(group, chunk) for group in data.groups for chunk in group.chunks])
     single, whole = alone(data), in_context(data)
-    by_rank = hybrid(headed, whole, "rrf", Weights(vector=1, text=1))
-    scores = [words, headed, single, whole, hybrid(headed, single), by_rank, hybrid(headed, whole)]
+    fused = [
+        hybrid(headed, single, "scores", Weights()),
+        hybrid(headed, whole, "rrf", Weights(vector=1, text=1)),
+        hybrid(headed, whole, "scores", Weights()),
+    ]
+    scores = [words, headed, single, whole, *fused]
     return dict(zip(WAYS, scores, strict=True))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentCreate, DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import (
@@ -119,6 +120,12 @@ async def _server() -> AsyncIterator[PrefectClient]:
     except DocweaveError:
         raise
     except Exception as error:  # Prefect's client and httpx raise a great many
+        if isinstance(error, httpx.ConnectError):
+            where = _CREDENTIALS.sub("//", address)
+            raise DocweaveError(
+                f"no Prefect server answers at {where}: is it up (prefect server start), and is that its "
+                "address (PREFECT_API_URL)?"
+            ) from error
         reason = _CREDENTIALS.sub("//", f"at {address}: {error}".partition("\n")[0])
         raise DocweaveError(f"Prefect's server did not do what it was asked to, {reason}") from error
 

@@ -363,8 +363,9 @@ def test_the_theme_follows_the_system_until_one_is_chosen(browser: Browser, addr
         return int(re.findall(r"\d+", shown)[0])
 
     assert paper() < 60
-    moving = "one => getComputedStyle(one).transitionDuration !== '0s' || getComputedStyle(one).animationName !== 'none'"
-    assert tab.evaluate(f"[...document.querySelectorAll('body *')].filter({moving}).length") == 0
+    styles = "[...document.querySelectorAll('body *')].map(one => getComputedStyle(one))"
+    assert tab.evaluate(f"{styles}.every(one => one.transitionDuration === '0s')")
+    assert tab.evaluate(f"{styles}.every(one => one.animationName === 'none')")
     tab.get_by_role("button", name="Theme: system").click()
     assert paper() > 200
     tab.reload()

@@ -545,6 +545,25 @@ class StoreContract:
         assert len(near) == len(worded) == 5
         assert {hit.metadata["team"] for hit in near + worded} == {"few"}
 
+    async def test_what_is_ranked_and_then_taken_is_what_is_found(self, store: Store) -> None:
+        await store.replace([embedded(f"{n}", f"word {n}", "word other") for n in range(5)])
+        question = np.arange(1, SPACE.dimensions + 1, dtype=np.int8)
+        seen = await store.snapshot()
+        for where in (EVERYTHING, Filter(sources=("s",)), Filter(sources=("none",))):
+            near = await seen.nearest(question, limit=7, where=where)
+            worded = await seen.matching("word other", limit=7, where=where)
+            ranked = await seen.rank_nearest(question, limit=7, where=where)
+            ranked_by_words = await seen.rank_matching("word other", limit=7, where=where)
+            for hits, ranking in ((near, ranked), (worded, ranked_by_words)):
+                assert [*ranking.values()] == [hit.score for hit in hits]
+                taken = await seen.take([*ranking])
+                scores = ranking.values()
+                found = [replace(hit, score=score) for hit, score in zip(taken, scores, strict=True)]
+                assert sorted(found, key=repr) == sorted(hits, key=repr)
+                assert all(hit.vector is not None for hit in taken)
+                backwards = await seen.take([*reversed(ranking)])
+                assert backwards == taken[::-1]
+
     @in_every_encoding
     async def test_nearest_is_what_comparing_with_every_vector_gives(
         self, tmp_path: Path, space: EmbeddingSpace

@@ -192,7 +192,7 @@ async def all_gone(pids: Sequence[int]) -> bool:
 
 def is_there(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False
 
 

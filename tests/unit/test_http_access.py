@@ -249,7 +249,8 @@ async def test_wrong_keys_are_tried_only_so_often(settings: Settings) -> None:
     new_key(settings, "k")
     async with asking(settings, {"Authorization": "Bearer dw_wrong"}) as client:
         answers = [(await client.get("/v1/status")).status_code for _ in range(70)]
-    assert answers == [401] * 60 + [429] * 10
+    assert answers[:60] == [401] * 60
+    assert 429 in answers[60:]  # one more is let through for each second that this takes
 
 
 def keys(settings: Settings, *arguments: str) -> Result:

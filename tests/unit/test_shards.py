@@ -437,6 +437,7 @@ def settings(**said: Any) -> Settings:
 def test_each_worker_has_its_part_of_what_the_service_allows() -> None:
     whole = settings(workers=3, embedding={"concurrency": 16, "tokens_per_minute": 300_000})
     part = part_of(whole).embedding
+    assert isinstance(part, ServiceEmbedding)
     assert (part.concurrency, part.tokens_per_minute, part.requests_per_minute) == (5, 100_000, None)
 
 
