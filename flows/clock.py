@@ -36,13 +36,13 @@ class Clock:
         )
 
     @contextmanager
-    def run(self, source: str) -> Iterator[None]:
+    def run(self) -> Iterator[None]:
         """Stop what is done for a source when the run's time is over, the wait for its turn included.
 
         Raises:
             OutOfTime: it was over.
         """
-        with _until(self.run_until, f"{source}: stopped", self.minutes, "timeout_minutes", "the run"):
+        with _until(self.run_until, self.minutes, "timeout_minutes", "the run"):
             yield
 
     @contextmanager
@@ -54,7 +54,7 @@ class Clock:
         """
         minutes = self.source_minutes[source]
         until = self._until.setdefault(source, _in(minutes))
-        with _until(until, f"{source}: stopped", minutes, f"sources.{source}.timeout_minutes", "it"):
+        with _until(until, minutes, f"sources.{source}.timeout_minutes", "it"):
             yield
 
 
@@ -67,11 +67,11 @@ def _in(minutes: float | None) -> float:
 
 
 @contextmanager
-def _until(moment: float, said: str, minutes: float | None, setting: str, what: str) -> Iterator[None]:
+def _until(moment: float, minutes: float | None, setting: str, what: str) -> Iterator[None]:
     with anyio.CancelScope(deadline=moment) as scope:
         yield
     if scope.cancelled_caught:
         raise OutOfTime(
-            f"{said}: {what} may take {minutes:g} min ({setting}). What was committed stays; the next run "
+            f"stopped: {what} may take {minutes:g} min ({setting}). What was committed stays; the next run "
             "goes on from there"
         )

@@ -182,7 +182,7 @@ async def one_source(
             agreed = plan_file.read_source(Path(plan), source) if plan else None
             spent, timer = budgets.get() or Budgets.of(settings), clock.get() or Clock.of(settings)
             rebuild, wait, tell = generation is not None, patience(settings), teller.waiting
-            with timer.run(source):
+            with timer.run():
                 async with (
                     observed(settings, source, teller),
                     build_pipeline(settings, rebuild=rebuild, generation=generation) as pipeline,
