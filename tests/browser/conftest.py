@@ -29,9 +29,9 @@ FLAGS = (
 SIZE = {"width": 1280, "height": 900}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """This machine's Chromium."""
+    """This machine's Chromium. For one module: while it is driven, no event loop of others can run here."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if not found and os.environ.get("DOCWEAVE_NEED_BROWSER") == "1":
         pytest.fail("there is no Chromium on the PATH, and DOCWEAVE_NEED_BROWSER=1: apt install chromium")
@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
     """An open tab: to load Prefect's pages anew for each test takes longer than the test."""
     context = browser.new_context(viewport=SIZE, locale="en-GB", timezone_id="Europe/Berlin")
@@ -52,14 +52,14 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def looking(page: Page) -> Looking:
     """Reads pages, and keeps pictures of them where they are asked for."""
     folder = os.environ.get("DOCWEAVE_SCREENSHOTS")
     return Looking(page=page, pictures=Path(folder) if folder else None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A Prefect server. Not started where there is no browser to look at it."""
     with prefect_serving(tmp_path_factory.mktemp("prefect")) as server:
