@@ -69,6 +69,7 @@ def _parquet(vectored: Vectored, file: BinaryIO) -> None:
     columns = [
         ("ordinal", pa.int32()), ("start", pa.int64()), ("end", pa.int64()), ("tokens", pa.int32()),
         ("page", pa.int32()), ("heading_path", pa.list_(pa.string())), ("text", pa.string()),
+        ("line", pa.int32()), ("last_line", pa.int32()),
     ]  # fmt: skip
     table = pa.Table.from_pylist(records, schema=pa.schema(columns))
     table = table.append_column("vector", pa.FixedSizeListArray.from_arrays(numbers, array.shape[1]))

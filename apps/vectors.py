@@ -63,7 +63,9 @@ class Vectored:
     def records(self) -> Iterator[dict[str, JsonValue]]:
         """Each chunk with its vector, for a program to read."""
         for chunk, vector in self.rows:
-            yield {**asdict(chunk), "heading_path": [*chunk.heading_path], "vector": vector.tolist()}
+            known = asdict(chunk)
+            del known["anchor"]  # of a link that a text by itself has not
+            yield {**known, "heading_path": [*chunk.heading_path], "vector": vector.tolist()}
 
     def as_json(self, *, whole: bool) -> dict[str, JsonValue]:
         """All of it; without the vectors if they are not wanted."""
