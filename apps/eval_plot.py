@@ -36,9 +36,10 @@ def drawn(outcomes: Sequence[Outcome]) -> str:
     ]
     for row, one in enumerate(outcomes):
         parts.append(_text(LABELS - 14, _y(row) + 4, _short(one.name), "end"))
+    estimates = [one.estimates() for one in outcomes]
     for column, measure in enumerate(measures):
         left = LABELS + column * (PANEL + GAP)
-        parts += _panel(left, measure, [one.estimates()[measure] for one in outcomes])
+        parts += _panel(left, measure, [one[measure] for one in estimates])
     return "\n".join([*parts, "</svg>", ""])
 
 

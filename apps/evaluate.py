@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apps.exits import ending, print_json
-from apps.options import SETTINGS_FILE, AsJson, Config, require, settings_in
+from apps.exits import ending, print_json, tell
+from apps.options import SETTINGS_FILE, AsJson, Config, need, require, settings_in
 from apps.plain import one_line, table
 from pipeline.errors import SettingsError
 
@@ -88,7 +87,7 @@ def _outcomes(file: Path, config: Path, names: Sequence[str], *, limit: int, pay
     from config.evaluation import read_evaluation
     from config.problems import nearest
 
-    _need_measures()
+    need("ir_measures", "ir-measures", command="eval", extra="eval")
     questions, variants = read_evaluation(file)
     for name in names:
         if name not in variants:
@@ -100,14 +99,17 @@ def _outcomes(file: Path, config: Path, names: Sequence[str], *, limit: int, pay
         config=config,
         folder=config.absolute().parent / ".docweave" / "eval",
         pay=pay,
-        tell=partial(typer.echo, err=True),
+        tell=tell,
     )
 
     async def run() -> list[Outcome]:
-        return [
-            await evaluated(name, variant, questions, workshop=workshop, limit=limit)
-            for name, variant in chosen.items()
-        ]
+        try:
+            return [
+                await evaluated(name, variant, questions, workshop=workshop, limit=limit)
+                for name, variant in chosen.items()
+            ]
+        finally:
+            await workshop.aclose()
 
     return asyncio.run(run())
 
@@ -141,13 +143,6 @@ def _bounds(one: Estimate) -> str:
 def _gain(one: Estimate) -> str:
     certain = " *" if one.low > 0 or one.high < 0 else ""
     return f"{one.mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]{certain}"
-
-
-def _need_measures() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("ir_measures") is None:
-        raise SettingsError("docweave eval needs the package ir-measures: pip install 'docweave[eval]'")
 
 
 def _make(file: Path, config: Path, count: int, seed: int) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from pipeline.judge import (
 )
 from pipeline.protocols import Reader
 from pipeline.query import Mode, Question, Weights, search
+from pipeline.query_desk import Asked
 from pipeline.records import JsonValue
 from pipeline.stored import Stored
 
@@ -77,6 +78,24 @@ class Workshop:
     pay: bool
     """Whether a variant may cost money."""
     tell: Callable[[str], None]
+    _asked: dict[str, Asked] = field(default_factory=dict)
+    """What embeds the questions, by the settings of the embedder."""
+
+    def asked(self, settings: Settings) -> Asked:
+        """What embeds the questions: variants whose vectors are the same share it, and each is embedded once.
+
+        Raises:
+            SettingsError: as `build_embedder`.
+        """
+        said = settings.embedding.model_dump_json()
+        if said not in self._asked:
+            self._asked[said] = Asked(build_embedder(settings))
+        return self._asked[said]
+
+    async def aclose(self) -> None:
+        """Give back what embeds the questions."""
+        for asked in self._asked.values():
+            await asked.embedder.aclose()
 
     async def settings(self, name: str, variant: VariantSettings) -> Settings:
         """The variant's, with its tables up to date.
@@ -140,19 +159,18 @@ async def evaluate(
     """
     settings = await workshop.settings(name, variant)
     reader = await open_reader(settings)
-    mode = Mode(variant.mode)
-    weights = Weights(vector=variant.vector_weight, text=variant.text_weight)
-    embedder = None if mode is Mode.TEXT else build_embedder(settings)
-    rankings: list[list[str]] = []
-    try:
-        for question in questions:
-            asked = Question(
-                text=question.text, mode=mode, limit=limit * SPREAD, fusion=variant.fusion, weights=weights
-            )
-            rankings.append(ranked(question, await search(reader, embedder, asked))[:limit])
-    finally:
-        if embedder:
-            await embedder.aclose()
+    embedder = None if variant.mode is Mode.TEXT else workshop.asked(settings)
+    put = Question(
+        text="",
+        mode=variant.mode,
+        limit=limit * SPREAD,
+        fusion=variant.fusion,
+        weights=Weights(vector=variant.vector_weight, text=variant.text_weight),
+    )
+    rankings = [
+        ranked(question, await search(reader, embedder, replace(put, text=question.text)))[:limit]
+        for question in questions
+    ]
     found = [any(place.isdecimal() for place in ranking) for ranking in rankings]
     return Outcome(
         name=name,

@@ -75,3 +75,17 @@ def require(config: Path) -> None:
     from flows.secrets import know_blocks
 
     know_blocks()
+
+
+def need(module: str, package: str, *, command: str, extra: str) -> None:
+    """Refuse a command whose extra is not installed.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise SettingsError(
+            f"docweave {command} needs the package {package}: pip install 'docweave[{extra}]'"
+        )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError, field_validator
 
@@ -15,6 +15,7 @@ from config.yaml_file import Problem, YamlFile
 from connectors.settings import FOLDER, LocalPath, StrictModel
 from pipeline.errors import SettingsError
 from pipeline.judge import Expected, JudgedQuestion
+from pipeline.query import Fusion, Mode, Weights
 
 ELSEWHERE = ("store", "sources")
 """What a variant cannot change: where it is kept, and what is asked about."""
@@ -55,15 +56,18 @@ class QuestionSettings(StrictModel):
 class VariantSettings(StrictModel):
     """One way to search, or to build the tables."""
 
-    mode: Literal["hybrid", "vector", "text"] = Field(default="hybrid", description="How it is searched.")
-    fusion: Literal["scores", "rrf"] = Field(
+    mode: Mode = Field(default=Mode.HYBRID, description="How it is searched.")
+    fusion: Fusion = Field(
         default="scores", description="How hybrid makes one order of two: by score, or by rank."
     )
     vector_weight: float = Field(
-        default=1.5, ge=0, le=100, description="What is found by meaning counts so much, in hybrid."
+        default=Weights().vector,
+        ge=0,
+        le=100,
+        description="What is found by meaning counts so much, in hybrid.",
     )
     text_weight: float = Field(
-        default=1.0, ge=0, le=100, description="What is found by words counts so much, in hybrid."
+        default=Weights().text, ge=0, le=100, description="What is found by words counts so much, in hybrid."
     )
     settings: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -88,7 +92,7 @@ class Evaluation(StrictModel):
         description="More of them: a file of JSON Lines, each with an `ask` and an `expect`.",
     )
     variants: dict[str, VariantSettings] = Field(
-        default={mode: VariantSettings(mode=mode) for mode in ("hybrid", "vector", "text")},
+        default={mode.value: VariantSettings(mode=mode) for mode in Mode},
         min_length=1,
         description="What is compared, by a name of yours; the others with the first. Left out: the three "
         "ways to search.",

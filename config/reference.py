@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from config.generated import keep
 from config.settings import Settings
 from connectors.settings import SharedSettings
 
@@ -148,13 +149,7 @@ def _anchor(heading: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page, or with `--check` only say whether it is what the settings imply."""
-    made = page()
-    if "--check" not in arguments:
-        FILE.write_text(made, encoding="utf-8")
-    elif not FILE.exists() or FILE.read_text(encoding="utf-8") != made:
-        sys.stderr.write(f"docs/{FILE.name} is stale: run python -m config.reference\n")
-        return 1
-    return 0
+    return keep(FILE, page(), "config.reference", arguments)
 
 
 if __name__ == "__main__":

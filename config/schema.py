@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from config.generated import keep
 from config.settings import SOURCE_NAME, Settings
 from pipeline.stores._columns import NAME, OURS
 
@@ -55,15 +57,9 @@ def _asks_for_more(node: dict[str, JsonValue]) -> bool:
     return node.get("type") in ("integer", "number", "boolean")
 
 
-def main(arguments: list[str]) -> int:
-    """Write the schema file, or with `--check` only say whether it is what the settings imply."""
-    made = schema()
-    if "--check" not in arguments:
-        FILE.write_text(made, encoding="utf-8")
-    elif not FILE.exists() or FILE.read_text(encoding="utf-8") != made:
-        sys.stderr.write(f"{FILE.name} is stale: run python -m config.schema\n")
-        return 1
-    return 0
+def main(arguments: Sequence[str]) -> int:
+    """Write the file, or with `--check` only say whether it is what the settings imply."""
+    return keep(FILE, schema(), "config.schema", arguments)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ import asyncio
 from pathlib import Path
 
 from apps.exits import ending
-from apps.options import SETTINGS_FILE, Config, SeenAs, settings_in
-from pipeline.errors import SettingsError
+from apps.options import SETTINGS_FILE, Config, SeenAs, need, settings_in
 
 
 def mcp(
@@ -28,10 +27,7 @@ def mcp(
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=False):
         settings = settings_in(config)
-        from importlib.util import find_spec
-
-        if find_spec("mcp") is None:
-            raise SettingsError("docweave mcp needs the package mcp: pip install 'docweave[mcp]'")
+        need("mcp", "mcp", command="mcp", extra="mcp")
         from apps.desk import desk_of
         from apps.mcp.server import build
 
