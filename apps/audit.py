@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from apps.exits import ExitCode, ending, print_json
+from apps.exits import ExitCode, ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from pipeline.errors import SettingsError
 
@@ -63,7 +62,7 @@ def audit(  # noqa: PLR0913 - a command's options
         asked = auditing.Asked(
             sources=sources or [], sample=sample, seed=seed, repair=repair, approved=approve_removals
         )
-        report, repaired = asyncio.run(auditing.audited(settings, asked, partial(typer.echo, err=True)))
+        report, repaired = asyncio.run(auditing.audited(settings, asked, tell))
         if as_json:
             mended = {name: one.as_json() for name, one in repaired.items()} if repair else None
             print_json({**report.as_json(), "repaired": mended})

@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +25,7 @@ from apps.deploy import deploy
 from apps.doctor import doctor
 from apps.embed import embed
 from apps.evaluate import evaluate
-from apps.exits import EXIT_CODES, ExitCode, code_of, ending, error_json, print_json, report
+from apps.exits import EXIT_CODES, ExitCode, code_of, ending, error_json, print_json, report, tell
 from apps.fake_service.command import fake_service
 from apps.keys import keys
 from apps.maintain import maintain
@@ -39,6 +39,7 @@ from apps.options import (
     OfSources,
     SeenAs,
     Where,
+    question_of,
     require,
     settings_in,
 )
@@ -247,20 +248,11 @@ def search(  # noqa: PLR0913 - a command's options
     docweave search "notice period" --json | jq -r '.hits[].text'
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
-        if not question.strip():
-            raise SettingsError("the question is empty")
+        asked = replace(question_of(question, mode=mode, source=source, access=access), limit=limit)
         settings = settings_in(config)
         from apps import hits as shown
         from apps import tables
-        from pipeline.query import Mode, Question
-        from pipeline.records import Filter
 
-        asked = Question(
-            text=question,
-            mode=Mode(mode),
-            limit=limit,
-            where=Filter(sources=tuple(source or ()), access=tuple(access) if access else None),
-        )
         hits = asyncio.run(tables.search(settings, asked, where or []))
         if as_json:
             found = [shown.as_json(rank, hit) for rank, hit in enumerate(hits, start=1)]
@@ -323,7 +315,7 @@ def forget(
             typer.confirm(
                 f"Remove all documents of {source!r} from {settings.store.uri}?", abort=True, err=True
             )
-        removed = asyncio.run(tables.forget(settings, source, tell=partial(typer.echo, err=True)))
+        removed = asyncio.run(tables.forget(settings, source, tell=tell))
         if as_json:
             print_json({"source": source, "removed": removed})
         else:

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apps.exits import ending, print_json
+from apps.exits import ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from apps.plain import one_line, table
 from pipeline.errors import SettingsError
@@ -97,7 +96,6 @@ async def _dropped(settings: Settings, names: Sequence[str], declared: Mapping[s
     if space:
         # With those that are declared it would add and remake these as well, which is the next ingest's.
         store = await open_store(settings.model_copy(update={"columns": {}}), space)
-        tell = partial(typer.echo, err=True)
         async with store.lease(f"dropping {', '.join(names)}", wait=patience(settings), tell=tell):
             await store.drop_columns(names)
 

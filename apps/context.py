@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,10 +20,10 @@ from apps.options import (
     OfSources,
     SeenAs,
     Where,
+    question_of,
     settings_in,
 )
 from apps.plain import printable
-from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -63,18 +64,11 @@ def context(  # noqa: PLR0913 - a command's options
     docweave context "notice period" --json | jq '.passages[].where'
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
-        if not question.strip():
-            raise SettingsError("the question is empty")
+        asked = question_of(question, mode=mode, source=source, access=access)
         settings = settings_in(config)
-        from pipeline.query import Around, Mode, Question
-        from pipeline.records import Filter
+        from pipeline.query import Around
 
-        asked = Question(
-            text=question,
-            mode=Mode(mode),
-            around=Around(unit=around),
-            where=Filter(sources=tuple(source or ()), access=tuple(access) if access else None),
-        )
+        asked = replace(asked, around=Around(unit=around))
         made = asyncio.run(_made(settings, asked, where or [], tokens))
         if as_json:
             passages = [_told(one) for one in made.passages]
@@ -86,8 +80,6 @@ def context(  # noqa: PLR0913 - a command's options
 
 
 async def _made(settings: Settings, asked: Question, where: list[str], tokens: int) -> Context:
-    from dataclasses import replace
-
     from apps.desk import desk_of
     from apps.tables import check_sources
     from pipeline.where import parse_all

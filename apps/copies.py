@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from apps.exits import ending, print_json
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from apps.plain import one_line, table
@@ -41,8 +43,6 @@ def copies(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
         if as_json:
             print_json({"copies": settings.copies, "texts": [_json(group) for group in groups]})
             return
-        import typer
-
         for line in lines(groups):
             typer.echo(line)
 
@@ -84,7 +84,7 @@ def _text(group: Sequence[StoredMarks]) -> Iterator[str]:
         held = "a copy" if copy_of(one.state.row_key) else number(one.chunk_count, "chunk")
         labels = ", ".join(one.about.access)
         rows.append([one_line(f"{one.state.source}/{one.state.key}"), held, one_line(labels)])
-    yield from (line.rstrip() for line in table(rows))
+    yield from table(rows)
     if len(group) > NAMED:
         yield f"  … and {len(group) - NAMED:,} more"
     yield ""

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from apps.exits import ending, print_json
+from apps.exits import ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from pipeline.errors import StoreBusy
 
@@ -40,7 +39,6 @@ def maintain(
 
         skipped = ""
         try:
-            tell = partial(typer.echo, err=True)
             tended = asyncio.run(maintained(settings, tell=tell, dry_run=dry_run))
         except StoreBusy as error:
             if settings.store.when_busy != "skip":

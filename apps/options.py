@@ -13,6 +13,7 @@ from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from pipeline.query import Question
 
 SETTINGS_FILE = "docweave.yaml"
 
@@ -48,6 +49,21 @@ SeenAs = Annotated[
         help="Only what somebody with this access label may see; may be repeated.",
     ),
 ]
+
+
+def question_of(text: str, *, mode: str, source: list[str] | None, access: list[str] | None) -> Question:
+    """What the shared options ask, but for conditions: to read these takes the tables' columns.
+
+    Raises:
+        SettingsError: the question is empty.
+    """
+    if not text.strip():
+        raise SettingsError("the question is empty")
+    from pipeline.query import Mode, Question
+    from pipeline.records import Filter
+
+    where = Filter(sources=tuple(source or ()), access=tuple(access) if access else None)
+    return Question(text=text, mode=Mode(mode), where=where)
 
 
 def settings_in(config: Path) -> Settings:

@@ -7,13 +7,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from apps.exits import ending, print_json
+from apps.exits import ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from apps.plain import one_line
 
@@ -68,5 +67,5 @@ async def _rolled_back(settings: Settings) -> tuple[Sequence[Generation], Embedd
     from config.build import open_reader, roll_back
     from config.check import wanted_space
 
-    await roll_back(settings, tell=partial(typer.echo, err=True))
+    await roll_back(settings, tell=tell)
     return await (await open_reader(settings)).generations(), await wanted_space(settings)

@@ -57,10 +57,12 @@ class Configured:
     def _named(self, raw: RawDocument) -> tuple[str, ...]:
         """The labels that stand in the metadata; none, where nothing does."""
         path = self.settings.access_from
+        if not path:
+            return ()
         here: object = raw.metadata
-        for name in path.split(".") if path else ():
+        for name in path.split("."):
             here = here.get(name) if isinstance(here, Mapping) else None
-        if not path or here is None or here == []:
+        if here is None or here == []:
             return ()
         several = [here] if isinstance(here, str) else here
         if not isinstance(several, list | tuple) or not all(isinstance(one, str) for one in several):

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from connectors import globs
 from connectors.schedule import Scheduled
-from pipeline.records import LABEL_LENGTH, is_label
+from pipeline.records import LABEL_RULE, is_label
 
 FOLDER = "folder"
 """The key of the validation context under which the loader gives the YAML file's folder."""
@@ -75,10 +75,7 @@ class StrictModel(BaseModel):
 
 def _label(text: str) -> str:
     if not is_label(text):
-        raise ValueError(
-            f"a label has up to {LABEL_LENGTH} letters and signs, not all of them blank, and no control "
-            "characters"
-        )
+        raise ValueError(LABEL_RULE)
     return text
 
 

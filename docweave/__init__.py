@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,7 +24,7 @@ from apps.desk import desk_of
 from apps.http.models import ContextRequest, QuestionRequest, SearchRequest
 from config.load import load_settings
 from pipeline.errors import DocweaveError, SettingsError
-from pipeline.query import Found, Question
+from pipeline.query import Found
 from pipeline.query_context import Cited, Context
 from pipeline.query_desk import Desk
 from pipeline.records import Hit
@@ -86,9 +85,7 @@ class Index:
         asked = _checked(SearchRequest, {"question": question, **options})
 
         async def answer() -> Found:
-            put = await self._put(asked)
-            page = replace(put, limit=asked.limit, offset=asked.offset, deduplicate=asked.deduplicate)
-            return await self._desk.search(page)
+            return await self._desk.search(await asked.put_to(self._desk, self._access))
 
         return self._portal.call(answer)
 
@@ -101,7 +98,8 @@ class Index:
         asked = _checked(ContextRequest, {"question": question, "tokens": tokens, **options})
 
         async def answer() -> Context:
-            return await self._desk.context(await self._put(asked), most=asked.tokens)
+            question = await asked.put_to(self._desk, self._access)
+            return await self._desk.context(question, most=asked.tokens)
 
         return self._portal.call(answer)
 
@@ -135,10 +133,6 @@ class Index:
             self._is_closed = True
             self._portal.call(self._desk.aclose)
             self._held.close()
-
-    async def _put(self, asked: QuestionRequest) -> Question:
-        columns = await self._desk.columns() if asked.where.strip() else ()
-        return asked.asked(columns, self._access)
 
     def __enter__(self) -> Self:
         """Itself."""

@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
-from flows.summary import money
+from flows.summary import money, number
 from pipeline.report import SourceReport
 
 RUNS = 30
@@ -44,7 +44,7 @@ def row(report: SourceReport, now: datetime, failure: Exception | None = None) -
 def trend(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     """What the rows, the newest first, come to: in a line, with a bar for each run."""
     paid, written = _column(rows, "usd"), _column(rows, "written")
-    runs = f"{len(rows)} runs" if len(rows) > 1 else "1 run"
+    runs = number(len(rows), "run")
     parts = [f"{runs}, oldest first", f"documents written {bars(written)} {sum(written):,.0f}"]
     if any(paid):
         parts.append(f"money {bars(paid)} {money(sum(paid))}")

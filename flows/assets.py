@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from prefect.assets import Asset, AssetProperties
 from prefect.context import AssetContext
 
 from config.settings import Settings
+from flows.addresses import bare
 from pipeline.errors import StoreError
 from pipeline.protocols import Store
 from pipeline.records import JsonValue
@@ -63,7 +64,9 @@ def table(settings: Settings) -> Asset:
     """The passages of the settings' store."""
     address = urlsplit(settings.store.uri)
     place = (
-        f"/{address.scheme}/{_host(address.netloc)}{address.path}" if address.netloc else settings.store.uri
+        f"/{address.scheme}/{address.netloc.rpartition('@')[2]}{address.path}"
+        if address.netloc
+        else settings.store.uri
     )
     return Asset(
         key=_key("lance", f"{place.rstrip('/')}/chunks"),
@@ -80,7 +83,7 @@ def source(settings: Settings, name: str) -> Asset:
     address = next(
         (str(value) for field in ("url", "base_url") if (value := getattr(chosen, field, None))), ""
     )
-    where = _without_credentials(address) if address.startswith("http") else None
+    where = bare(address) if address.startswith("http") else None
     return Asset(
         key=_key(re.sub("[^a-z0-9]", "", kind.lower()) or "source", name),
         properties=AssetProperties(name=name, url=where, description=f"A source of type {kind}."),
@@ -112,13 +115,3 @@ def leaves_alone() -> None:
 
 def _key(scheme: str, place: str) -> str:
     return f"{scheme}://{_NOT_ALLOWED.sub('_', place)}"[:_LONGEST]
-
-
-def _host(netloc: str) -> str:
-    return netloc.rpartition("@")[2]
-
-
-def _without_credentials(address: str) -> str:
-    """An address without what may open it: who asks, and how."""
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, _host(parts.netloc), parts.path, "", ""))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import IO, TypeAlias
 import anyio
 from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
+
+from flows import tied
 
 GRACE_SECONDS = 20.0
 """How long the programs may take to end after they were asked to, before they are killed."""
@@ -62,9 +63,8 @@ async def start(
         env: In addition to this process's own environment.
         log: Where its output goes; left out, `Child.listen` has it.
     """
-    tied = [sys.executable, "-m", "flows.tied", str(os.getpid()), sys.executable, "-m", *command]
     process = await anyio.open_process(
-        tied,
+        tied.command(command),
         env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
         stdin=subprocess.DEVNULL,
         stdout=log or subprocess.PIPE,

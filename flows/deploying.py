@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,9 +35,10 @@ from prefect.client.schemas.schedules import (
 )
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+from prefect.settings import PREFECT_API_URL
 
 from config.settings import Settings
+from flows.addresses import without_credentials
 from flows.deployments import SETTINGS_LABEL, TAG, Deployment, Forms, Step, identity, plan, wanted
 from flows.ingest import ingest
 from flows.maintain import maintain
@@ -47,9 +47,6 @@ from pipeline.records import JsonValue
 
 PAGE = 100
 """How many the server is asked for at a time."""
-
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
-"""What stands before the host in an address."""
 _FLOWS = ("ingest", "maintain")
 
 
@@ -62,7 +59,6 @@ class Deployed:
     pool_made: bool
     """Whether the work pool was not there before."""
     server: str
-    ui: str
 
 
 async def deploy(
@@ -95,8 +91,7 @@ async def deploy(
             steps=steps,
             pool=chosen,
             pool_made=pool_made,
-            server=_CREDENTIALS.sub("//", str(client.api_url).rstrip("/")),
-            ui=str(PREFECT_UI_URL.value() or ""),
+            server=without_credentials(str(client.api_url).rstrip("/")),
         )
 
 
@@ -121,12 +116,12 @@ async def _server() -> AsyncIterator[PrefectClient]:
         raise
     except Exception as error:  # Prefect's client and httpx raise a great many
         if isinstance(error, httpx.ConnectError):
-            where = _CREDENTIALS.sub("//", address)
+            where = without_credentials(address)
             raise DocweaveError(
                 f"no Prefect server answers at {where}: is it up (prefect server start), and is that its "
                 "address (PREFECT_API_URL)?"
             ) from error
-        reason = _CREDENTIALS.sub("//", f"at {address}: {error}".partition("\n")[0])
+        reason = without_credentials(f"at {address}: {error}".partition("\n")[0])
         raise DocweaveError(f"Prefect's server did not do what it was asked to, {reason}") from error
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
 
 from config.doctor import Diagnosis, clock_at
+from flows.addresses import bare
 from flows.environment import prefer_quiet
 
 PATIENCE_SECONDS = 10.0
@@ -23,7 +23,7 @@ async def scheduler() -> list[Diagnosis]:
     if not address:
         said = f"no server is set: one is started for the time of each run (prefect {prefect.__version__})"
         return [Diagnosis(what="prefect", state="ok", message=said)]
-    shown = _shown(address)
+    shown = bare(address)
     try:
         async with get_client(httpx_settings={"timeout": PATIENCE_SECONDS}) as client:
             theirs = await client.api_version()
@@ -48,9 +48,3 @@ def _versions(shown: str, theirs: str, ours: str) -> Diagnosis:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-
-
-def _shown(address: str) -> str:
-    """The address without what it may say of credentials."""
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

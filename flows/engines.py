@@ -92,9 +92,10 @@ class WorkPool:
                 )
                 runs.append(made.id)
             heard = anyio.current_time()
-            while not all(state.is_final() for state in await _states(client, runs)):
+            states = await _states(client, runs)
+            while not all(state.is_final() for state in states):
                 left, at_work = await board.standing()
-                begun = any(state.is_running() for state in await _states(client, runs))
+                begun = any(state.is_running() for state in states)
                 if at_work or not begun:
                     heard = anyio.current_time()
                 if not left:
@@ -103,7 +104,7 @@ class WorkPool:
                 elif anyio.current_time() - heard > SILENT_SECONDS:
                     await _set(client, runs, Crashed(message="nothing was heard of it any more"))
                 await anyio.sleep(POLL_SECONDS)
-            states = await _states(client, runs)
+                states = await _states(client, runs)
         return [str(state.message) for state in states if state.is_failed() or state.is_crashed()]
 
     async def _deployed(self, client: PrefectClient) -> UUID:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable
 from typing import Any, cast
 
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
 
+from flows.addresses import without_credentials
 from flows.ingest import ingest
 from pipeline.errors import DocweaveError
-
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
-"""What stands before the host in an address."""
 
 
 async def run_here(
@@ -41,7 +38,7 @@ async def run_here(
     except Exception as error:  # the flow's own errors are in its state: this is Prefect's
         server = PREFECT_API_URL.value() or "the server that is started for the time of a run"
         reason = f"at {server}: {error}".partition("\n")[0]
-        raise DocweaveError(f"Prefect could not run the flow {_CREDENTIALS.sub('//', reason)}") from error
+        raise DocweaveError(f"Prefect could not run the flow {without_credentials(reason)}") from error
     if state.is_cancelled():
         raise asyncio.CancelledError(state.message)
     return None if state.is_completed() else str(state.message)

@@ -15,6 +15,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from config.build import build_pipeline, connectors, patience, removal_guard
 from config.load import load_settings
+from config.settings import Settings
 from flows import approval, naming, plan_file
 from flows.budgets import Budgets, budgets
 from flows.clock import Clock, clock
@@ -38,7 +39,7 @@ know_blocks()
 def _flow_run_name() -> str:
     parameters = flow_run.parameters
     try:
-        names = _names(str(parameters["config"]), parameters.get("sources"))
+        names = _names(load_settings(Path(str(parameters["config"]))), parameters.get("sources"))
     except DocweaveError:
         names = parameters.get("sources") or []
     return naming.begun(names, rebuild=bool(parameters.get("rebuild")))
@@ -81,11 +82,11 @@ async def _ingested(
 ) -> State[Any]:
     """How the run ended."""
     try:
-        names = await _begun(config, sources, rebuild=rebuild, plan=plan)
+        names, settings = await _begun(config, sources, rebuild=rebuild, plan=plan)
         generation = await stage(config) if rebuild else None
         ended, failed = await _each(config, names, generation, approve_removals, plan)
         if not (rebuild or plan):
-            failed += await _approved(config, ended)
+            failed += await _approved(config, settings, ended)
         await naming.name_run(ended, len(failed))
         if failed:
             said = f"{len(failed)} of {number(len(names), 'source')} failed: {'; '.join(failed)}"
@@ -99,11 +100,14 @@ async def _ingested(
     return Completed(message=f"{number(len(names), 'source')} ingested")
 
 
-async def _begun(config: str, sources: list[str] | None, *, rebuild: bool, plan: str | None) -> list[str]:
+async def _begun(
+    config: str, sources: list[str] | None, *, rebuild: bool, plan: str | None
+) -> tuple[list[str], Settings]:
     """The sources that the run is about, all that can be wrong with its parameters having been looked at."""
     if rebuild and sources:
         raise SettingsError("a rebuild covers every source: leave out the names, or do not rebuild")
-    names, settings = _names(config, sources), load_settings(Path(config))
+    settings = load_settings(Path(config))
+    names = _names(settings, sources)
     begin(settings)
     budgets.set(Budgets.of(settings))
     clock.set(Clock.of(settings))
@@ -112,17 +116,16 @@ async def _begun(config: str, sources: list[str] | None, *, rebuild: bool, plan:
     if plan:
         names = plan_file.chosen(Path(plan), sources or [], settings, rebuild=rebuild)
         await plan_file.check_settings(Path(plan), names, settings)
-    return names
+    return names, settings
 
 
-def _names(config: str, sources: list[str] | None) -> list[str]:
+def _names(settings: Settings, sources: list[str] | None) -> list[str]:
     """The sources that are named, or all.
 
     Raises:
-        SettingsError: the settings cannot be meant, or a name is none of theirs.
+        SettingsError: a name is none of the settings'.
     """
-    chosen = connectors(load_settings(Path(config)), sources or ())
-    return [connector.source for connector, _ in chosen]
+    return [connector.source for connector, _ in connectors(settings, sources or ())]
 
 
 async def _each(
@@ -139,9 +142,9 @@ async def _each(
     return ended, failed
 
 
-async def _approved(config: str, ended: list[dict[str, JsonValue]]) -> list[str]:
+async def _approved(config: str, settings: Settings, ended: list[dict[str, JsonValue]]) -> list[str]:
     """Remove what is withheld and a person approves of, and note it in `ended`; give what failed of it."""
-    granted = await approval.granted(load_settings(Path(config)), ended)
+    granted = await approval.granted(settings, ended)
     again, failed = await _each(config, granted, None, None, None)
     done = {one["source"] for one in again}
     for one in ended:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import anyio
+from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.runtime import flow_run
@@ -95,6 +96,4 @@ async def _update(context: FlowRunContext, *, name: str | None = None, tags: lis
             async with get_client() as client:
                 await client.update_flow_run(context.flow_run.id, name=name, tags=tags)
         except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises: it is only shown
-            from prefect import get_run_logger  # noqa: PLC0415 - rarely needed
-
             get_run_logger().warning("the run could not be named: %s", type(error).__name__)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import httpx
 
+from flows import tied
 from flows.environment import prefer_quiet
 from pipeline.errors import DocweaveError
 
@@ -77,7 +77,7 @@ def _start(port: int) -> subprocess.Popen[bytes]:
     quiet = ["--log-level", "error", "--lifespan", "on"]
     here = Path(__file__).parents[1]
     return subprocess.Popen(  # noqa: S603 - our own interpreter
-        [sys.executable, "-m", "flows.tied", str(os.getpid()), sys.executable, "-m", *uvicorn, *quiet],
+        tied.command([*uvicorn, *quiet]),
         env={**os.environ, **told, **SETTINGS},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

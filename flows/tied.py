@@ -11,9 +11,16 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
+
+
+def command(module: Sequence[str]) -> list[str]:
+    """What starts a Python module, with its arguments, tied to this process."""
+    python = [sys.executable, "-m"]
+    return [*python, "flows.tied", str(os.getpid()), *python, *module]
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 from config.settings import Settings
+from flows.addresses import without_credentials
 from flows.children import Child, Tell, end, start
 from flows.deploying import Deployed, deploy, drop_overdue
 from pipeline.errors import DocweaveError, SettingsError
@@ -77,7 +78,7 @@ class _Up:
         """The address of the API of the server that is configured, or of one that is started."""
         configured = PREFECT_API_URL.value()
         if configured:
-            self.wanted.tell(f"Prefect: {PREFECT_UI_URL.value() or configured}")
+            self.wanted.tell(f"Prefect: {without_credentials(PREFECT_UI_URL.value() or configured)}")
             yield configured
             return
         port = self.wanted.prefect_port

@@ -5,12 +5,12 @@ The others are stored as marks alone, which name it (`digest.as_copy`). See docs
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from pipeline.contained import UNFINISHED, container_of
-from pipeline.digest import as_copy, copy_of
+from pipeline.digest import as_copy, copy_of, own_row_key
 from pipeline.protocols import Reader, Store
 from pipeline.records import DocumentState, Prepared
 from pipeline.stored import StoredMarks
@@ -72,17 +72,11 @@ async def settle(store: Store) -> list[DocumentState]:
     """
     moved: list[DocumentState] = []
     owed: list[DocumentState] = []
-    copies = await store.copies()
-    for start in range(0, len(copies), TOGETHER):
-        some = copies[start : start + TOGETHER]
-        holders = await _holders(store, [_text(one.state, one.about.access) for one in some])
-        for one in some:
-            places = holders.get(_text(one.state, one.about.access), set())
-            if not places:
-                owed.append(one.state)
-            elif copy_of(one.state.row_key) not in places:
-                own = one.state.row_key.partition(" ")[0]
-                moved.append(replace(one.state, row_key=as_copy(own, *min(places))))
+    async for state, places in _every_copy(store):
+        if not places:
+            owed.append(state)
+        elif copy_of(state.row_key) not in places:
+            moved.append(replace(state, row_key=as_copy(own_row_key(state.row_key), *min(places))))
     released = [state for state in owed if state.content_key]
     await store.touch([*moved, *map(_released, released), *await _containers(store, released)])
     return owed
@@ -90,13 +84,17 @@ async def settle(store: Store) -> list[DocumentState]:
 
 async def lost(reader: Reader) -> list[DocumentState]:
     """The copies whose text no document has, and that no run would read again."""
+    return [state async for state, places in _every_copy(reader) if not places and state.content_key]
+
+
+async def _every_copy(reader: Reader) -> AsyncIterator[tuple[DocumentState, set[Place]]]:
+    """Each copy, and the documents that have the rows of its text."""
     copies = await reader.copies()
-    found: list[DocumentState] = []
     for start in range(0, len(copies), TOGETHER):
-        some = copies[start : start + TOGETHER]
-        holders = await _holders(reader, [_text(one.state, one.about.access) for one in some])
-        found += [one.state for one in some if not holders.get(_text(one.state, one.about.access))]
-    return [state for state in found if state.content_key]
+        texts = [(one.state, _text(one.state, one.about.access)) for one in copies[start : start + TOGETHER]]
+        holders = await _holders(reader, [text for _, text in texts])
+        for state, text in texts:
+            yield state, holders.get(text, set())
 
 
 async def _holders(store: Reader, texts: Collection[Text]) -> dict[Text, set[Place]]:

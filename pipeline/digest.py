@@ -87,6 +87,11 @@ def copy_of(row_key: str) -> tuple[str, str] | None:
     return source, key
 
 
+def own_row_key(row_key: str) -> str:
+    """A `row_key` as it was before `as_copy`."""
+    return row_key.partition(_COPY_OF)[0]
+
+
 def labels(given: Iterable[str]) -> tuple[str, ...]:
     """Access labels as they are stored: in order, none twice."""
     return tuple(sorted(set(given)))

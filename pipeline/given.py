@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.errors import ItemUnreadable
-from pipeline.records import LABEL_LENGTH, RawDocument, is_label
+from pipeline.records import LABEL_RULE, RawDocument, is_label
 
 DEEPEST = 100
 """How far metadata may be nested. JSON's readers give up at some hundreds, each elsewhere."""
@@ -24,10 +24,7 @@ def check_given(raw: RawDocument) -> None:
         if _shown(text) != text:
             raise ItemUnreadable(f"{where}: its {name} holds half a character (a lone surrogate)")
     if raw.access and not all(map(is_label, raw.access)):
-        raise ItemUnreadable(
-            f"{where}: one of its access labels is none: a label has up to {LABEL_LENGTH} letters and signs, "
-            "not all of them blank, and no control characters"
-        )
+        raise ItemUnreadable(f"{where}: one of its access labels is none: {LABEL_RULE}")
     here: list[object] = [raw.metadata]
     for _ in range(DEEPEST):
         here = [inner for value in here for inner in _inside(value, where)]

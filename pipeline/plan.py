@@ -13,7 +13,7 @@ from dataclasses import asdict, astuple, dataclass, field, replace
 from enum import Enum
 
 from pipeline.contained import by_container
-from pipeline.digest import as_copy, copy_of
+from pipeline.digest import copy_of, own_row_key
 from pipeline.errors import SettingsError, SourceError
 from pipeline.records import DocumentState, ItemRef, JsonValue, Known, Prepared
 
@@ -162,8 +162,8 @@ def check_recipe(source: str, planned: str, today: str) -> None:
 
 def marks_of(state: DocumentState) -> str:
     """All that is known of a document, as 32 hex digits: by these a plan knows it again."""
-    if of := copy_of(state.row_key):  # of which of them, may change with who comes first
-        state = replace(state, row_key=state.row_key.removesuffix(as_copy("", *of)))
+    # Of which document it is a copy, may change with who comes first.
+    state = replace(state, row_key=own_row_key(state.row_key))
     known = json.dumps(astuple(state), ensure_ascii=True, separators=(",", ":"))
     return hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
 

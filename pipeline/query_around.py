@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal, TypeAlias
 
 from pipeline.protocols import Reader
@@ -64,17 +65,14 @@ async def widened(
 
 def _run(hit: Hit, chunks: Mapping[int, Hit], around: Around) -> tuple[Hit, ...]:
     """The chunks around the hit without a gap, as far as they belong to it."""
-    below = [hit]
-    for ordinal in range(hit.ordinal - 1, hit.ordinal - around.reach - 1, -1):
-        if ordinal not in chunks or not _belongs(chunks[ordinal], hit, around.unit):
-            break
-        below.append(chunks[ordinal])
-    above = []
-    for ordinal in range(hit.ordinal + 1, hit.ordinal + around.reach + 1):
-        if ordinal not in chunks or not _belongs(chunks[ordinal], hit, around.unit):
-            break
-        above.append(chunks[ordinal])
-    return (*reversed(below), *above)
+
+    def belonging(ordinals: Iterable[int]) -> list[Hit]:
+        there = takewhile(chunks.__contains__, ordinals)
+        return list(takewhile(lambda one: _belongs(one, hit, around.unit), map(chunks.__getitem__, there)))
+
+    below = belonging(range(hit.ordinal - 1, hit.ordinal - around.reach - 1, -1))
+    above = belonging(range(hit.ordinal + 1, hit.ordinal + around.reach + 1))
+    return (*reversed(below), hit, *above)
 
 
 def _belongs(chunk: Hit, hit: Hit, unit: Unit) -> bool:

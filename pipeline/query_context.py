@@ -125,8 +125,8 @@ def _passages(hits: Sequence[Hit], taken: Mapping[Place, tuple[Hit, ...]]) -> tu
     cited: list[Cited] = []
     for chunks_of in documents.values():
         for run in _runs(sorted(chunks_of.values(), key=lambda one: one.ordinal)):
-            places = {place_of(one) for one in run}
-            answers = tuple(hit for hit in hits if place_of(hit) in places & taken.keys())
+            asked_for = {place_of(one) for one in run} & taken.keys()
+            answers = tuple(hit for hit in hits if place_of(hit) in asked_for)
             cited.append(Cited(number=len(cited) + 1, chunks=tuple(run), answers=answers))
     return tuple(cited)
 

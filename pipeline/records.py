@@ -22,6 +22,10 @@ SEPARATOR_TOKENS = 1
 
 LABEL_LENGTH = 200
 """The most characters that an access label may have."""
+LABEL_RULE = (
+    f"a label has up to {LABEL_LENGTH} letters and signs, not all of them blank, and no control characters"
+)
+"""What is said of one that is none."""
 
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 Metadata: TypeAlias = Mapping[str, JsonValue]

@@ -16,16 +16,16 @@ from typing import Protocol, TypeAlias
 import anyio
 
 from pipeline.budget import Purse
+from pipeline.contained import Containers
 from pipeline.errors import DocweaveError, SettingsError
 from pipeline.ingest import purse_of, work_off
-from pipeline.parse.formats import INSIDE
 from pipeline.plan import RemovalGuard, Survey, survey
 from pipeline.prepare import Pipeline, Preparer
 from pipeline.protocols import Connector
 from pipeline.records import Contained, ItemRef, Metadata
 from pipeline.report import Observer, SourceReport, ignore
 from pipeline.shards_told import Shard, Shared, Told, add_up, cut, error_of, share
-from pipeline.write import UPKEEP_CHUNKS, UPKEEP_CHUNKS_PER_STORED, UPKEEP_GROWTH
+from pipeline.write import UPKEEP_CHUNKS, UPKEEP_GROWTH, upkeep_due
 
 log = logging.getLogger(__name__)
 
@@ -234,8 +234,7 @@ class Tally:
     async def _tend(self, board: Board) -> None:
         """Between shards: a compaction that others write beside is given up, and was for nothing."""
         report = self.preparer.report
-        due = max(UPKEEP_BEGINS, UPKEEP_CHUNKS_PER_STORED * report.stored, UPKEEP_GROWTH * self._tended)
-        if report.chunks >= due:
+        if report.chunks >= upkeep_due(UPKEEP_BEGINS, report.stored, self._tended):
             self._tended = report.chunks
             async with board.paused():
                 await self.look(board)
@@ -302,13 +301,12 @@ async def _taken(board: Board) -> AsyncIterator[Taken]:
 async def _worked_off(shard: Shard, shared: Shared, worker: Preparer, purse: Purse) -> Told:
     """One shard: what a worker that died over it has stored already is not read again."""
     report = SourceReport(source=shared.source, stored=shared.stored)
-    preparer = replace(worker, report=report, containers=type(worker.containers)())
+    containers = Containers(held=shard.held, listed=set(shared.listed))
+    preparer = replace(worker, report=report, containers=containers)
     keys = [ref.key for ref in shard.refs]
     states = await worker.pipeline.store.states(shared.source, keys)
     marks = {key: (state.version, state.recipe) for key, state in states.items()}
     found = survey(shard.refs, marks, shared.recipe, RemovalGuard())
-    preparer.containers.held = {key: shard.held[key] for key in shard.held}
-    preparer.containers.listed = {key for key in shared.listed if INSIDE in key}
     report.unchanged, report.owed = found.unchanged, len(found.owed)
     gone = dict(shared.gone)
     purse.calibration.highest_now = 0.0
@@ -317,7 +315,7 @@ async def _worked_off(shard: Shard, shared: Shared, worker: Preparer, purse: Pur
     return Told(
         report=report,
         claimed=[key for key in shared.gone.values() if key not in left],
-        opened=preparer.containers.opened(),
+        opened=containers.opened(),
         highest_ratio=purse.calibration.highest_now,
     )
 

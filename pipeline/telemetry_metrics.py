@@ -174,9 +174,7 @@ def _read(path: Path) -> Samples:
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
-    except FileNotFoundError:
-        return {}
-    except ValueError:
+    except (FileNotFoundError, ValueError):
         return {}
 
 

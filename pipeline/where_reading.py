@@ -156,10 +156,9 @@ class Reading:
         names = first.text.split(".")
         while names[-1] == "" and len(names) > 1 and self._here.kind == "quoted":
             names[-1] = self._take().text
-            after = self._tokens[self._next]
+            after = self._here
             if after.kind == "word" and after.text.startswith("."):
-                self._next += 1
-                names += after.text[1:].split(".")
+                names += self._take().text[1:].split(".")
         return names
 
     def _compared(self) -> tuple[Relation, list[Plain], bool]:
@@ -178,7 +177,7 @@ class Reading:
                 "words is quoted",
                 token.at,
             )
-        relation = cast("Relation", token.text.replace("!", "=").replace("==", "=").replace("=~", "~"))
+        relation = cast("Relation", token.text.removeprefix("!"))
         return relation, [self._value()], token.text.startswith("!")
 
     def _list(self) -> list[Plain]:

@@ -21,6 +21,17 @@ UPKEEP_CHUNKS_PER_STORED = 8
 """… or so many for each document that was there: about as many as there were chunks."""
 
 
+def upkeep_due(begins: int, stored: int, tended: int) -> int:
+    """After how many chunks of a run the store is tended next.
+
+    Args:
+        begins: After how many the first time, at the least.
+        stored: Documents that were there.
+        tended: Chunks that had been written when it was tended last.
+    """
+    return max(begins, UPKEEP_CHUNKS_PER_STORED * stored, UPKEEP_GROWTH * tended)
+
+
 @dataclass(slots=True, kw_only=True)
 class Writer:
     """Commits to the store, one batch at a time, and keeps the tally."""
@@ -66,7 +77,7 @@ class Writer:
 
         After many times as many chunks each time: tending rewrites small tables whole.
         """
-        due = max(UPKEEP_CHUNKS, UPKEEP_CHUNKS_PER_STORED * self.report.stored, UPKEEP_GROWTH * self._tended)
+        due = upkeep_due(UPKEEP_CHUNKS, self.report.stored, self._tended)
         if self.report.chunks < due:
             return
         async with self._turn:

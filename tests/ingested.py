@@ -10,19 +10,22 @@ import anyio
 from config.build import build_pipeline, connectors
 from config.load import load_settings
 from pipeline.ingest import ingest_source
+from pipeline.report import SourceReport
 
 
-def ingest_now(config: Path, *sources: str) -> None:
+def ingest_now(config: Path, *sources: str) -> list[SourceReport]:
     """Ingest these sources of the settings, or all, from where no event loop runs."""
-    anyio.run(ingest_here, config, *sources)
+    return anyio.run(ingest_here, config, *sources)
 
 
-async def ingest_here(config: Path, *sources: str) -> None:
+async def ingest_here(config: Path, *sources: str) -> list[SourceReport]:
     """As `ingest_now`, where one runs."""
     settings = load_settings(config)
     async with build_pipeline(settings) as pipeline:
-        for connector, metadata in connectors(settings, sources):
+        return [
             await ingest_source(connector, pipeline, metadata=metadata)
+            for connector, metadata in connectors(settings, sources)
+        ]
 
 
 def written(folder: Path, settings: str, files: Mapping[str, str]) -> Path:

@@ -1,21 +1,23 @@
-"""The search API over a small index, asked in process."""
+"""The search API over a small index, asked in process or served on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-import anyio
 import httpx
+import uvicorn
+from fastapi import FastAPI
 
-from apps.http.app import create_app
-from apps.http.server import desk_of
-from config.build import build_pipeline, connectors
+from apps.desk import desk_of
+from apps.http.app import AddTo, create_app
 from config.keys import create
 from config.load import load_settings
 from config.settings import Settings
-from pipeline.ingest import ingest_source
+from tests.ingested import ingest_now, written
 
 DOCUMENTS = {
     "handbook/leave.md": "# Parental leave\n\nParents take 25 days of leave a year.\n\n"
@@ -40,21 +42,10 @@ sources:
 
 def ingested(folder: Path, more: str = "") -> Settings:
     """Settings over three sources of real files, all of them ingested."""
-    for name, text in DOCUMENTS.items():
-        path = folder / "docs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    (folder / "docweave.yaml").write_text(SETTINGS + more, encoding="utf-8")
-    settings = load_settings(folder / "docweave.yaml")
-
-    async def run() -> None:
-        async with build_pipeline(settings) as pipeline:
-            for connector, metadata in connectors(settings):
-                report = await ingest_source(connector, pipeline, metadata=metadata)
-                assert report.complete
-
-    anyio.run(run)
-    return settings
+    config = written(folder, SETTINGS + more, {f"docs/{name}": text for name, text in DOCUMENTS.items()})
+    for report in ingest_now(config):
+        assert report.complete
+    return load_settings(config)
 
 
 def new_key(settings: Settings, name: str, *access: str, everything: bool = False) -> dict[str, str]:
@@ -65,11 +56,15 @@ def new_key(settings: Settings, name: str, *access: str, everything: bool = Fals
 
 @asynccontextmanager
 async def asking(
-    settings: Settings, headers: dict[str, str] | None = None, *, is_open: bool = True
+    settings: Settings,
+    headers: dict[str, str] | None = None,
+    *,
+    is_open: bool = True,
+    also: Iterable[AddTo] = (),
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API, in process."""
     desk = desk_of(settings)
-    app = create_app(desk, settings.serve, is_open=is_open)
+    app = create_app(desk, settings.serve, is_open=is_open, also=also)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     base_url = "http://127.0.0.1:8321"
     try:
@@ -77,3 +72,17 @@ async def asking(
             yield client
     finally:
         await desk.aclose()
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The address of this app, while a thread of this process answers there."""
+    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
-import uvicorn
 
 from apps.desk import desk_of
 from apps.http.app import create_app
@@ -21,6 +18,7 @@ from config.load import load_settings
 from config.settings import Settings
 from pipeline.records import Spending
 from tests.ingested import ingest_now, written
+from tests.serving import served
 
 HOSTILE = '<script>window.hacked = 1</script> <img src=x onerror="window.hacked = 1">'
 DOCUMENTS = {
@@ -91,16 +89,6 @@ async def _spend(settings: Settings) -> None:
             )
 
 
-@contextmanager
-def page_at(settings: Settings) -> Iterator[str]:
+def page_at(settings: Settings) -> AbstractContextManager[str]:
     """Its address."""
-    app = create_app(desk_of(settings), settings.serve, is_open=True, also=_also(settings))
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    return served(create_app(desk_of(settings), settings.serve, is_open=True, also=_also(settings)))

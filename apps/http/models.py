@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.query import Fusion, Mode, Question, Weights
 from pipeline.query_around import Around
-from pipeline.records import Column, Filter
+from pipeline.query_desk import Access, Desk
+from pipeline.records import Filter
 from pipeline.where import LONGEST, parse
 
 LONGEST_QUESTION = 4_000
@@ -84,12 +85,14 @@ class QuestionRequest(Request):
         default=True, description="Whether a reranker is asked, where the settings have one."
     )
 
-    def asked(self, columns: Sequence[Column], access: tuple[str, ...] | None) -> Question:
-        """The same, of the tables.
+    async def put_to(self, desk: Desk, access: Access) -> Question:
+        """What is asked of the desk's tables, by somebody with these labels.
 
         Raises:
             SettingsError: the filter cannot be meant.
+            StoreError: the tables cannot be read.
         """
+        columns = await desk.columns() if self.where.strip() else ()
         return Question(
             text=self.question,
             mode=self.mode,
@@ -115,6 +118,11 @@ class SearchRequest(QuestionRequest):
         default=False, description="Of several passages with the same text, the best alone."
     )
     highlights: bool = Field(default=False, description="Whether hits say where the question's words stand.")
+
+    async def put_to(self, desk: Desk, access: Access) -> Question:
+        """As of any question, with the page that is wanted."""
+        question = await super().put_to(desk, access)
+        return replace(question, limit=self.limit, offset=self.offset, deduplicate=self.deduplicate)
 
 
 class ContextRequest(QuestionRequest):

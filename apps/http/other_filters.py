@@ -49,15 +49,13 @@ def of_openai(given: Comparison | Compound, columns: Sequence[Column], depth: in
     return Not(test) if given.type in ("ne", "nin") else test
 
 
-def of_dify(conditions: Sequence[DifyCondition], operator: str, columns: Sequence[Column]) -> Clause | None:
-    """The conditions of Dify's external knowledge API; None where there are none.
+def of_dify(conditions: Sequence[DifyCondition], operator: str, columns: Sequence[Column]) -> Clause:
+    """The conditions of Dify's external knowledge API, at least one.
 
     Raises:
         SettingsError: one cannot be put to what its names mean, or is none.
     """
     parts = tuple(_dify(one, columns) for one in conditions)
-    if not parts:
-        return None
     return AllOf(parts) if operator == "and" else AnyOf(parts)
 
 

@@ -21,8 +21,6 @@ from config.settings import Settings
 from flows.observed import start_traces
 from pipeline.errors import SettingsError
 
-__all__ = ["desk_of", "serve"]
-
 STOPPING_SECONDS = 10
 """For the requests that are being answered when the process is told to stop."""
 WAITING = 512

@@ -191,17 +191,7 @@ async def spending(desk: TheDesk, caller: TheCaller) -> SpendingAnswer:
     paid = await (await desk.snapshot()).spending()
     return SpendingAnswer(
         days=_by_day(paid),
-        runs=[
-            PaidModel(
-                at=one.at,
-                source=one.source,
-                model=one.model,
-                requests=one.requests,
-                tokens=one.tokens,
-                cost_usd=one.cost_usd,
-            )
-            for one in reversed(paid[-LATEST_RUNS:])
-        ],
+        runs=[PaidModel.model_validate(one, from_attributes=True) for one in reversed(paid[-LATEST_RUNS:])],
     )
 
 
@@ -227,9 +217,6 @@ async def corpus_map(desk: TheDesk, caller: TheCaller, surveys: TheSurveys) -> M
     found = await surveys.map(await desk.snapshot(), caller.access)
     return MapAnswer(
         documents=found.documents,
-        points=[
-            PointModel(source=one.source, key=one.key, title=one.title, x=one.x, y=one.y)
-            for one in found.points
-        ],
+        points=[PointModel.model_validate(one, from_attributes=True) for one in found.points],
         explained=found.explained,
     )

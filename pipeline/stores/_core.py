@@ -265,6 +265,45 @@ async def collected(query: CoreQuery | CoreTake) -> pa.Table:
     return pa.Table.from_batches([batch async for batch in stream], schema=stream.schema)
 
 
+async def selected(table: CoreTable, columns: list[str], where: str | None = None) -> pa.Table:
+    """These columns of the rows for which `where` holds."""
+    query = table.query()
+    query.select_columns(columns)
+    if where:
+        query.where(where)
+    return await collected(query)
+
+
+async def find(connection: CoreConnection, name: str) -> CoreTable | None:
+    """A fresh handle of a table; None where there is none."""
+    try:
+        return await connection.open_table(name)
+    except ValueError as error:
+        if "was not found" not in str(error):
+            raise
+        return None
+
+
+async def drop(connection: CoreConnection, name: str) -> None:
+    """Drop a table, if it is there."""
+    try:
+        await connection.drop_table(name)
+    except ValueError as error:
+        if "was not found" not in str(error):
+            raise
+
+
+async def names(connection: CoreConnection) -> list[str]:
+    """Of all tables."""
+    there: list[str] = []
+    page, more = None, True
+    while more:
+        listed = await connection.list_tables(page_token=page)
+        there += listed["tables"]
+        page, more = listed["page_token"], bool(listed["page_token"])
+    return there
+
+
 async def connect(uri: str, options: Mapping[str, str], session: Session | None = None) -> CoreConnection:
     """Open a database whose every read sees the last commit.
 

@@ -172,11 +172,8 @@ class Generations:
     async def _opened(self) -> _core.CoreTable | None:
         if self._table is None:
             with self._place.during(f"open the table {LIVE}"):
-                try:
-                    table = await self._connection.open_table(LIVE)
-                except ValueError as error:
-                    if "was not found" not in str(error):
-                        raise
+                table = await _core.find(self._connection, LIVE)
+                if table is None:
                     return None
                 check_form(await table.schema(), f"{self._place}/{LIVE}")
                 self._table = table

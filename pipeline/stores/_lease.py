@@ -271,11 +271,8 @@ class Leases:
         """The table, made by the first who needs it: with a row for each pair of tables, in one commit."""
         while self._table is None:
             with self.place.during(f"open the table {LEASES}"):
-                try:
-                    table = await self._connection.open_table(LEASES)
-                except ValueError as error:
-                    if "was not found" not in str(error):
-                        raise
+                table = await _core.find(self._connection, LEASES)
+                if table is None:
                     await self._make()
                     continue
                 check_form(await table.schema(), f"{self.place}/{LEASES}")

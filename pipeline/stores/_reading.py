@@ -155,7 +155,7 @@ class LanceTables:
         with self._place.during("read passages"):
             query = table.query()
             await self._filter(query, where, _clauses.within(spans))
-            query.select_columns(known(_rows.HIT_COLUMNS, await table.schema()))
+            query.select_columns(known(_rows.HIT_COLUMNS, await self._schema(table)))
             rows = await _core.collected(query)
         order = [(name, "ascending") for name in ("source", "key", "ordinal")]
         return _rows.hits(rows.sort_by(order), [0.0] * len(rows))
@@ -451,11 +451,8 @@ class LanceTables:
         if table is None:
             raise StoreRefused(f"{self._place} has no table {name}: run `docweave ingest` first")
         with self._place.during(f"read {name}"):
-            query = table.query()
-            query.select_columns(known(columns, await table.schema()) if ACCESS in columns else columns)
-            if where:
-                query.where(where)
-            return await _core.collected(query)
+            there = known(columns, await self._schema(table)) if ACCESS in columns else columns
+            return await _core.selected(table, there, where)
 
     async def _beside(self, name: str) -> _core.CoreTable | None:
         """A table that holds no chunks and no documents, made by the first who needs it."""
@@ -469,15 +466,12 @@ class LanceTables:
         """A table that follows every commit; None where there is none yet."""
         if name not in self._tables:
             with self._place.during(f"open the table {name}"):
-                try:
-                    table = await self._connection.open_table(name)
-                    if self._pinned_to_now:
-                        await table.checkout(await table.version())
-                    self._tables[name] = table
-                except ValueError as error:
-                    if "was not found" not in str(error):
-                        raise
+                table = await _core.find(self._connection, name)
+                if table is None:
                     return None
+                if self._pinned_to_now:
+                    await table.checkout(await table.version())
+            self._tables[name] = table
         return self._tables[name]
 
 

@@ -189,25 +189,15 @@ async def _turn(table: CoreTable) -> tuple[int, str | None]:
 
 
 async def _turns(table: CoreTable) -> list[tuple[int, str | None]]:
-    rows = (await _selected(table, [TURN_COLUMN, ABOUT_COLUMN], IS_TURN)).to_pylist()
+    rows = (await _core.selected(table, [TURN_COLUMN, ABOUT_COLUMN], IS_TURN)).to_pylist()
     return [(row[TURN_COLUMN], row[ABOUT_COLUMN]) for row in rows]
 
 
 async def _ids(table: CoreTable, documents: Collection[tuple[str, str]]) -> set[str]:
     """The stored ids of these documents' chunks."""
-    query = table.query()
-    query.where(with_keys_of(documents))
-    query.select_columns(["id", "source", "key"])
-    found = (await _core.collected(query)).to_pylist()
+    found = (await _core.selected(table, ["id", "source", "key"], with_keys_of(documents))).to_pylist()
     wanted = set(documents)
     return {row["id"] for row in found if (row["source"], row["key"]) in wanted}
-
-
-async def _selected(table: CoreTable, columns: list[str], where: str) -> pa.Table:
-    query = table.query()
-    query.where(where)
-    query.select_columns(columns)
-    return await _core.collected(query)
 
 
 def _turn_row(turn: int, about: str | None, schema: pa.Schema) -> pa.Table:

@@ -89,11 +89,7 @@ def some(source: str, keys: Sequence[str]) -> list[str]:
 
 async def rows_of(table: _core.CoreTable, columns: list[str], where: str) -> pa.Table:
     """These columns of the rows for which `where` holds, as far as the table has them."""
-    query = table.query()
-    query.where(where)
-    query.select_columns(known(columns, await table.schema()))
-    stream = await query.execute()
-    return pa.Table.from_batches([batch async for batch in stream], schema=stream.schema)
+    return await _core.selected(table, known(columns, await table.schema()), where)
 
 
 async def marks(table: _core.CoreTable, where: str | None) -> AsyncIterator[StoredMarks]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavailable
 from pipeline.records import Column, EmbeddingSpace
+from pipeline.stores import _core
 from pipeline.stores._column_fields import grow, grow_later, lacking, owed, with_columns
 from pipeline.stores._core_writing import FTS, BTree, add
 from pipeline.stores._generations import Standing
@@ -70,12 +71,7 @@ class Tables:
     async def find(self, name: str) -> CoreTable | None:
         """A fresh handle of a table; None where there is none."""
         with self.place.during(f"open the table {name}"):
-            try:
-                return await self.connection.open_table(name)
-            except ValueError as error:
-                if "was not found" not in str(error):
-                    raise
-                return None
+            return await _core.find(self.connection, name)
 
     async def get(self, name: str) -> CoreTable:
         """A fresh handle of a table that is there, for writing.
@@ -152,13 +148,8 @@ class Tables:
 
     async def clear(self, standing: Standing) -> None:
         """Drop the tables of generations that are none any more: states first, so that none lacks rows."""
-        there: list[str] = []
-        page, more = None, True
-        while more:
-            with self.place.during("list the tables"):
-                listed = await self.connection.list_tables(page_token=page)
-            there += listed["tables"]
-            page, more = listed["page_token"], bool(listed["page_token"])
+        with self.place.during("list the tables"):
+            there = await _core.names(self.connection)
         for name in sorted(standing.left_over(there), reverse=True):
             await self.drop(name)
 
@@ -192,11 +183,7 @@ class Tables:
     async def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
         with self.place.during(f"drop the table {name}"):
-            try:
-                await self.connection.drop_table(name)
-            except ValueError as error:
-                if "was not found" not in str(error):
-                    raise
+            await _core.drop(self.connection, name)
 
     async def _space_of(self, table: CoreTable) -> EmbeddingSpace:
         with self.place.during(f"read the schema of {table.name()}"):

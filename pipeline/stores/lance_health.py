@@ -55,11 +55,7 @@ async def look(uri: str, options: Mapping[str, str] = {}, *, policy: Policy) -> 
 
 async def _held(place: Place, connection: _core.CoreConnection) -> list[Held]:
     with place.during(f"open the table {LEASES}"):
-        try:
-            await connection.open_table(LEASES)
-        except ValueError as error:
-            if "was not found" not in str(error):
-                raise
+        if await _core.find(connection, LEASES) is None:
             return []  # to read one would make it
     leases = Leases(place, connection)
     rows = [await leases.read(tables) for tables in LEASED]

@@ -165,10 +165,8 @@ class _Keeper:
 async def _tables(place: Place, connection: _core.CoreConnection, live: Names) -> Tables | None:
     """The database, for writing; None where nothing has been stored yet."""
     with place.during(f"open the table {live.chunks}"):
-        try:
-            schema = await (await connection.open_table(live.chunks)).schema()
-        except ValueError as error:
-            if "was not found" not in str(error):
-                raise
+        table = await _core.find(connection, live.chunks)
+        if table is None:
             return None
+        schema = await table.schema()
     return Tables(place, connection, pinned_space(schema, f"{place}/{live.chunks}"))

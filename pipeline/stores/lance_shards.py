@@ -23,7 +23,7 @@ from pipeline.stores import _core
 from pipeline.stores._core_writing import add
 from pipeline.stores._lease import ABANDONED_AFTER, BEATS, Leases
 from pipeline.stores._place import Place
-from pipeline.stores._predicates import literal
+from pipeline.stores._predicates import among, literal
 from pipeline.stores._process import is_gone, this_process
 from pipeline.stores._schema import LEASED
 
@@ -104,36 +104,24 @@ class LanceBoards:
         """
         name = f"{PREFIX}{self._lease}"
         with self._place.during(f"open the table {name}"):
-            try:
-                table = await self._connection.open_table(name)
-            except ValueError as error:
-                if "was not found" not in str(error):
-                    raise
-                raise StoreUnavailable(f"{self._place}: the run that sent this worker has ended") from error
+            table = await _core.find(self._connection, name)
+        if table is None:
+            raise StoreUnavailable(f"{self._place}: the run that sent this worker has ended")
         return LanceBoard(place=self._place, table=table, name=self._lease)
 
     async def _clear(self) -> None:
         """Drop the boards of runs that were killed."""
         leases = Leases(self._place, self._connection)
         kept = {f"{PREFIX}{(await leases.read(tables)).token}" for tables in LEASED}
-        page, more = None, True
-        there: list[str] = []
-        while more:
-            with self._place.during("list the tables"):
-                listed = await self._connection.list_tables(page_token=page)
-            there += listed["tables"]
-            page, more = listed["page_token"], bool(listed["page_token"])
+        with self._place.during("list the tables"):
+            there = await _core.names(self._connection)
         for name in there:
             if name.startswith(PREFIX) and name not in kept:
                 await self._drop(name)
 
     async def _drop(self, name: str) -> None:
         with self._place.during(f"drop the table {name}"):
-            try:
-                await self._connection.drop_table(name)
-            except ValueError as error:
-                if "was not found" not in str(error):
-                    raise
+            await _core.drop(self._connection, name)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -231,8 +219,7 @@ class LanceBoard:
         fresh = {row["token"]: row["number"] for row in rows if row["number"] not in set(known)}
         if not fresh:
             return {}
-        tokens = ", ".join(literal(token) for token in fresh)
-        found = await self._select(["token", "body"], f"kind = '{TOLD}' AND token IN ({tokens})")
+        found = await self._select(["token", "body"], f"kind = '{TOLD}' AND {among('token', fresh)}")
         return {fresh[row["token"]]: row["body"] for row in found.to_pylist()}
 
     async def failures(self) -> Sequence[bytes]:
@@ -284,10 +271,7 @@ class LanceBoard:
 
     async def _select(self, columns: list[str], where: str) -> pa.Table:
         with self.place.during("read the board of shards"):
-            query = self.table.query()
-            query.where(where)
-            query.select_columns(columns)
-            return await _core.collected(query)
+            return await _core.selected(self.table, columns, where)
 
 
 def _row(kind: str, number: int, body: bytes, token: str | None = None) -> dict[str, object]:

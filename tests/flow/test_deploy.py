@@ -188,12 +188,13 @@ async def test_of_the_runs_that_were_missed_the_latest_is_left(config: Path, poo
         of_it = DeploymentFilter(name=DeploymentFilterName(any_=[made.name]))
         before = [run.expected_start_time for run in await client.read_flow_runs(deployment_filter=of_it)]
         missed = [time for time in before if time < now]
+        to_come = {time for time in before if time >= now}
         assert len(missed) == 7
         steps = plan(wanted(config, load_settings(config), Forms(ingest={}, maintain={})), [])
         assert await drop_overdue(steps) == 6
         left = [run.expected_start_time for run in await client.read_flow_runs(deployment_filter=of_it)]
     assert [time for time in left if time < now] == [max(missed)]
-    assert len(left) == len(before) - 6
+    assert to_come <= set(left)  # the server may have planned more by now
 
 
 async def test_without_a_server_it_says_how_to_start_one(tmp_path: Path, prefect_server: str) -> None:

@@ -93,7 +93,7 @@ def test_bars_are_as_high_as_what_they_stand_for() -> None:
 
 
 def test_an_assets_key_has_no_credentials(tmp_path: Path) -> None:
-    from flows import assets
+    from flows import addresses, assets
 
     feed = {"type": "feed", "url": "https://news.example/feed.xml?token=abc"}
     said = settings(tmp_path, {"store": {"uri": "s3://bucket/some where"}, "sources": {"news": feed}})
@@ -102,7 +102,7 @@ def test_an_assets_key_has_no_credentials(tmp_path: Path) -> None:
     assert source.key == "feed://news"
     assert source.properties
     assert source.properties.url == "https://news.example/feed.xml"
-    assert assets._without_credentials("https://me:word@host:8443/a?b=c#d") == "https://host:8443/a"
+    assert addresses.bare("https://me:word@host:8443/a?b=c#d") == "https://host:8443/a"
     here = settings(tmp_path, {"sources": {"docs": {"type": "files", "path": "."}}})
     assert assets.table(here).key == f"lance://{tmp_path}/.docweave/lancedb/chunks".replace("[", "_")
 

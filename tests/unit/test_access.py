@@ -9,15 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anyio
 import lancedb
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from apps.cli import app
-from config.build import build_pipeline, connectors
-from config.load import load_settings
+from config.build import connectors
 from connectors.configured import Configured
 from connectors.settings import SharedSettings
 from pipeline import digest
@@ -29,6 +27,7 @@ from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_reader import LanceReader
 from tests.contract.store_contract import SPACE, embedded, places
 from tests.fakes import MemorySource
+from tests.ingested import ingest_now
 from tests.settings_text import Load
 from tests.world import World
 
@@ -223,7 +222,7 @@ def test_the_command_line_asks_for_somebody_and_shows_labels(tmp_path: Path) -> 
         "store: {uri: db}\nsources:\n  docs: {type: files, path: docs}\n"
         "  board: {type: files, path: board, access: [board]}\n"
     )
-    ingest(settings)
+    ingest_now(settings)
 
     def run(*words: str) -> Any:
         done = CliRunner().invoke(app, [*words, "--config", str(settings), "--json"])
@@ -241,13 +240,3 @@ def test_the_command_line_asks_for_somebody_and_shows_labels(tmp_path: Path) -> 
     assert run("show", "hr.md")["documents"][0]["rows"][0]["access"] == ["board"]
     shown = CliRunner().invoke(app, ["show", "open.md", "--config", str(settings)]).stdout
     assert "everybody" in shown
-
-
-def ingest(settings: Path) -> None:
-    async def all_of_it() -> None:
-        loaded = load_settings(settings)
-        async with build_pipeline(loaded) as pipeline:
-            for connector, metadata in connectors(loaded):
-                await ingest_source(connector, pipeline, metadata=metadata)
-
-    anyio.run(all_of_it)

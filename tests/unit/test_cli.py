@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -21,15 +20,13 @@ from apps import exits, hits
 from apps.cli import app
 from apps.console import LISTED, finding_lines, ingest_lines, plan_lines
 from apps.plain import printable, table
-from config.build import build_pipeline, connectors
 from config.check import Finding
-from config.load import load_settings
 from flows import summary
 from pipeline.errors import ServiceRefused, SettingsError, SourceUnavailable
-from pipeline.ingest import ingest_source
 from pipeline.plan import PlannedDocument, SourcePlan
 from pipeline.records import Hit
 from pipeline.report import SourceReport
+from tests.ingested import ingest_now
 
 DOCUMENTS = {
     "leave.md": "# Leave\n\nEverybody has 25 days a year.\n\n## Carrying over\n\nUp to five days go on.",
@@ -68,18 +65,6 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     ingest_now(settings, "handbook")
     return settings
-
-
-def ingest_now(config: Path, *sources: str) -> None:
-    """Without a scheduler."""
-
-    async def ingest() -> None:
-        loaded = load_settings(config)
-        async with build_pipeline(loaded) as pipeline:
-            for connector, metadata in connectors(loaded, sources):
-                await ingest_source(connector, pipeline, metadata=metadata)
-
-    anyio.run(ingest)
 
 
 def write_settings(folder: Path) -> Path:
@@ -305,14 +290,7 @@ def test_plan_tells_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:
 
 def test_plan_names_added_changed_renamed_and_removed_documents(tmp_path: Path) -> None:
     config = write_settings(tmp_path)
-
-    async def ingest() -> None:
-        settings = load_settings(config)
-        async with build_pipeline(settings) as pipeline:
-            [(connector, metadata), _] = connectors(settings)
-            await ingest_source(connector, pipeline, metadata=metadata)
-
-    anyio.run(ingest)
+    ingest_now(config, "handbook")
     documents = tmp_path / "handbook"
     (documents / "new.md").write_text("# New\n\nA page.")
     (documents / "leave.md").write_text("# Leave\n\nNow it is 28 days.")

@@ -12,9 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from apps.cli import app
-from config.build import build_pipeline, connectors
-from config.load import load_settings
-from pipeline.ingest import ingest_source
+from tests.ingested import ingest_now
 
 SETTINGS = """
 sources:
@@ -36,18 +34,8 @@ def folder(tmp_path: Path) -> Path:
         for n in range(count):
             (tmp_path / name / f"{n}.md").write_text(f"# About {n}\n\n" + f"{name} number {n} says so. " * 30)
     (tmp_path / "docweave.yaml").write_text(SETTINGS)
-    ingest(tmp_path)
+    ingest_now(tmp_path / "docweave.yaml")
     return tmp_path
-
-
-def ingest(folder: Path) -> None:
-    async def run() -> None:
-        settings = load_settings(folder / "docweave.yaml")
-        async with build_pipeline(settings) as pipeline:
-            for connector, metadata in connectors(settings):
-                await ingest_source(connector, pipeline, metadata=metadata)
-
-    anyio.run(run)
 
 
 def edit(folder: Path, where: str, *, table: str = "chunks", **values: Any) -> None:
@@ -114,7 +102,7 @@ def test_a_repair_and_an_ingest_make_it_good(folder: Path) -> None:
     waiting = audit(folder)
     assert waiting.exit_code == 0
     assert "1 document repaired, and waiting for the next ingest" in waiting.stdout
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     report = audited(folder, "--sample", "100")
     assert report["clean"]
     assert report["sources"]["docs"]["proven"] == 12
@@ -128,7 +116,7 @@ def test_more_than_the_settings_allow_is_taken_out_by_approval_alone(folder: Pat
     assert "--approve-removals 12 allows it" in audit(folder, "--repair").stdout
     done = audited(folder, "--repair", "--approve-removals", "12", code=1)["repaired"]["docs"]
     assert (len(done["removed"]), done["withheld"]) == (12, [])
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     assert audited(folder)["sources"]["docs"]["proven"] == 12
 
 

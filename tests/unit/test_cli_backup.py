@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -11,9 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from apps.cli import app
-from config.build import build_pipeline, connectors
-from config.load import load_settings
-from pipeline.ingest import ingest_source
+from tests.ingested import ingest_now
 from tests.settings_text import SOURCES
 
 runner = CliRunner()
@@ -27,13 +24,7 @@ def settings(tmp_path: Path) -> Path:
         (tmp_path / "docs" / f"{name}.md").write_text(f"# {name}\n\nAll about {name}.\n")
     path = tmp_path / "docweave.yaml"
     path.write_text(f"store: {{uri: db}}\n{SOURCES}")
-
-    async def ingest() -> None:
-        async with build_pipeline(load_settings(path)) as pipeline:
-            [(connector, metadata)] = connectors(load_settings(path))
-            await ingest_source(connector, pipeline, metadata=metadata)
-
-    asyncio.run(ingest())
+    ingest_now(path)
     return path
 
 

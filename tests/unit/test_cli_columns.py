@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from apps.cli import app
-from config.build import build_pipeline, connectors
-from config.load import load_settings
-from pipeline.ingest import ingest_source
-from pipeline.report import SourceReport
+from tests.ingested import ingest_now
 
 SOURCES = """\
 store: {uri: db}
@@ -39,19 +35,8 @@ def config(tmp_path: Path) -> Path:
         (tmp_path / name / f"{name}.md").write_text(f"# {name}\n\nThe same words.")
     settings = tmp_path / "docweave.yaml"
     settings.write_text(SOURCES)
-    ingest(settings)
+    ingest_now(settings)
     return settings
-
-
-def ingest(config: Path) -> list[SourceReport]:
-    """Without a scheduler."""
-
-    async def run_all() -> list[SourceReport]:
-        loaded = load_settings(config)
-        async with build_pipeline(loaded) as pipeline:
-            return [await ingest_source(one, pipeline, metadata=about) for one, about in connectors(loaded)]
-
-    return asyncio.run(run_all())
 
 
 def run(*arguments: str, config: Path) -> Result:
@@ -79,7 +64,7 @@ def test_columns_from_their_declaration_to_their_end(config: Path) -> None:
 
     config.write_text(SOURCES + COLUMNS)
     assert run("columns", config=config).output.count("the next ingest adds it") == 4
-    assert [report.unchanged for report in ingest(config)] == [1, 1]
+    assert [report.unchanged for report in ingest_now(config)] == [1, 1]
     assert found(config, "year>=2024") == ["a.md"]
     assert found(config, "when>=2024-05-01") == ["a.md", "b.md"]
     assert found(config, "when>2024-05-01", "tags=green") == ["b.md"]
@@ -103,7 +88,7 @@ def test_columns_from_their_declaration_to_their_end(config: Path) -> None:
     about = {"name": "year", "type": "integer", "from": ["year"], "index": True}
     assert dropped["columns"][0] == {**about, "filled": 1, "unfit": 1, "declared": True}
     assert dropped["to_add"] == ["born"]
-    ingest(config)
+    ingest_now(config)
     then = run_json("columns", config=config)
     assert [column["name"] for column in then["columns"]] == ["author", "year", "born"]
     assert then["columns"][1] == {**about, "type": "text", "filled": 1, "unfit": 1, "declared": True}

@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from apps.cli import app
-from config.build import build_pipeline, connectors
+from config.build import build_pipeline
 from config.load import load_settings
 from flows.upkeep_words import lines, verdict
-from pipeline.ingest import ingest_source
 from pipeline.stores import _lease
 from pipeline.upkeep import VECTOR_ROWS, Policy, Tended
+from tests.ingested import ingest_now
 from tests.settings_text import Load
 
 SOURCE = "sources:\n  handbook: {type: files, path: handbook}\n"
@@ -25,13 +25,6 @@ SOURCE = "sources:\n  handbook: {type: files, path: handbook}\n"
 
 def run(*arguments: str, config: Path) -> Result:
     return CliRunner().invoke(app, ["maintain", *arguments, "--config", str(config)])
-
-
-async def ingest(config: Path) -> None:
-    settings = load_settings(config)
-    async with build_pipeline(settings) as pipeline:
-        for connector, metadata in connectors(settings):
-            await ingest_source(connector, pipeline, metadata=metadata)
 
 
 @pytest.fixture
@@ -42,7 +35,7 @@ def config(tmp_path: Path) -> Path:
     path.write_text(SOURCE, encoding="utf-8")
     for n in range(7):
         (tmp_path / f"handbook/{n}.md").write_text(f"# Fern {n}\n\nA soil sensor.", encoding="utf-8")
-        anyio.run(ingest, path)
+        ingest_now(path)
     return path
 
 

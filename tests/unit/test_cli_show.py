@@ -13,10 +13,8 @@ from typer.testing import CliRunner, Result
 
 from apps.cli import app
 from apps.showing import SHORT
-from config.build import build_pipeline, connectors
-from config.load import load_settings
-from pipeline.ingest import ingest_source
 from pipeline.stores import _stored
+from tests.ingested import ingest_now
 
 FERN = "# Fern\n\nA soil sensor.\n\n## Resetting it\n\n" + "Hold the button for ten seconds. " * 40
 SETTINGS = """
@@ -35,18 +33,8 @@ def folder(tmp_path: Path) -> Path:
         for file in files:
             (tmp_path / name / file).write_text(FERN.replace("Fern", f"{name} {file}"))
     (tmp_path / "docweave.yaml").write_text(SETTINGS)
-    ingest(tmp_path)
+    ingest_now(tmp_path / "docweave.yaml")
     return tmp_path
-
-
-def ingest(folder: Path) -> None:
-    async def run() -> None:
-        settings = load_settings(folder / "docweave.yaml")
-        async with build_pipeline(settings) as pipeline:
-            for connector, metadata in connectors(settings):
-                await ingest_source(connector, pipeline, metadata=metadata)
-
-    anyio.run(run)
 
 
 def show(folder: Path, *arguments: str) -> Result:
@@ -95,7 +83,7 @@ def test_a_person_sees_marks_chunks_groups_and_history(folder: Path) -> None:
 
 def test_texts_are_shortened_unless_all_is_asked_for(folder: Path) -> None:
     (folder / "docs" / "long.md").write_text("# Long\n\n" + "Antidisestablishmentarianism counts. " * 12)
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     short, full = show(folder, "long.md").stdout, show(folder, "long.md", "--full").stdout
     assert " …" in short
     assert all(len(line) < SHORT + 10 for line in short.splitlines())
@@ -120,7 +108,7 @@ def test_source_and_key_as_a_hit_names_them_will_do(folder: Path) -> None:
 def test_a_key_goes_before_source_and_key(folder: Path) -> None:
     (folder / "wiki" / "docs").mkdir()
     (folder / "wiki" / "docs" / "moss.md").write_text(FERN)
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     assert [(found["source"], found["key"]) for found in shown(folder, "docs/moss.md")] == [
         ("wiki", "docs/moss.md")
     ]
@@ -129,7 +117,7 @@ def test_a_key_goes_before_source_and_key(folder: Path) -> None:
 
 def test_a_document_without_text_has_no_list_of_chunks(folder: Path) -> None:
     (folder / "docs" / "empty.md").write_text("")
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     out = show(folder, "empty.md").stdout
     assert "0 chunks in 0 groups" in out
     assert "characters" not in out
@@ -166,16 +154,16 @@ def test_history_tells_each_change_in_few_looks(folder: Path, monkeypatch: pytes
     path, other = folder / "docs" / "fern.md", folder / "docs" / "other.md"
     for n in range(3):
         other.write_text(f"# Another\n\nA text: {n}.")
-        ingest(folder)
+        ingest_now(folder / "docweave.yaml")
     path.write_text(FERN + "\n\n## More\n\n" + "And now there is more. " * 30)
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     path.touch()
     other.unlink()
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     path.unlink()
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     path.write_text(FERN)
-    ingest(folder)
+    ingest_now(folder / "docweave.yaml")
     [found] = shown(folder, "fern.md")
     what = [moment["what"].partition(":")[0] for moment in found["history"]]
     assert what == ["added", "embedded anew", "looked at, and found as it was", "removed", "added"]

@@ -17,8 +17,6 @@ import pytest
 from typer.testing import CliRunner
 
 from apps.cli import app
-from config.build import build_pipeline, connectors
-from config.load import load_settings
 from pipeline import digest
 from pipeline.audit import audit
 from pipeline.copies import alike, lost, settle
@@ -31,6 +29,7 @@ from pipeline.report import SourceReport
 from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_reader import LanceReader
 from tests.fakes import MemorySource
+from tests.ingested import ingest_here
 from tests.settings_text import Load
 from tests.world import World, text
 
@@ -314,13 +313,6 @@ def settings_of(folder: Path, copies: str = "once") -> Path:
     return path
 
 
-async def ingested(path: Path) -> None:
-    settings = load_settings(path)
-    async with build_pipeline(settings) as pipeline:
-        for connector, metadata in connectors(settings):
-            await ingest_source(connector, pipeline, metadata=metadata)
-
-
 def run(path: Path, *words: str) -> str:
     done = CliRunner().invoke(app, [*words, "--config", str(path)])
     assert done.exit_code == 0, done.output
@@ -329,7 +321,7 @@ def run(path: Path, *words: str) -> str:
 
 async def test_commands_tell_of_copies(tmp_path: Path) -> None:
     path = settings_of(tmp_path)
-    await ingested(path)
+    await ingest_here(path)
 
     def told() -> None:
         assert run(path, "copies").splitlines() == [
@@ -354,17 +346,17 @@ async def test_commands_tell_of_copies(tmp_path: Path) -> None:
 
     await anyio.to_thread.run_sync(told)
     path = settings_of(tmp_path, "keep")
-    await ingested(path)
+    await ingest_here(path)
     said = await anyio.to_thread.run_sync(run, path, "copies")
     assert "`copies: once` would store 2 passages" in said
 
 
 async def test_what_is_forgotten_gives_way_to_its_copies(tmp_path: Path) -> None:
     path = settings_of(tmp_path)
-    await ingested(path)
+    await ingest_here(path)
     path.write_text(path.read_text().replace("  one: {type: files, path: one}\n", ""), encoding="utf-8")
     await anyio.to_thread.run_sync(run, path, "forget", "one", "--yes")
-    await ingested(path)
+    await ingest_here(path)
     reader = await LanceReader.open(str(tmp_path / "db"))
     assert await reader.counts() == {"two": (2, 4)}
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from apps.desk import desk_of
 from apps.http.app import create_app
-from apps.http.server import desk_of
 from config.settings import Settings
 from pipeline.errors import ServiceUnavailable, StoreUnavailable
 from tests.serving import DOCUMENTS, asking, ingested

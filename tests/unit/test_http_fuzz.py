@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
@@ -17,7 +14,7 @@ from schemathesis.checks import load_all_checks, positive_data_acceptance
 
 from apps.desk import desk_of
 from apps.http.app import create_app
-from tests.serving import ingested, new_key
+from tests.serving import ingested, new_key, served
 
 load_all_checks()
 KEY: dict[str, str] = {}
@@ -32,17 +29,8 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis
         patch.setattr("apps.http.guard.WRONG_KEYS_PER_MINUTE", 0)  # it comes without a key, too, and often
         app = create_app(desk_of(made), made.serve, is_open=False)
         app.middleware_stack = app.build_middleware_stack()
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json", headers=KEY)
-    finally:
-        server.should_exit = True
-        thread.join()
+    with served(app) as address:
+        yield schemathesis.openapi.from_url(f"{address}/openapi.json", headers=KEY)
 
 
 EFFORT = settings(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -28,6 +25,7 @@ from config.load import load_settings
 from pipeline.query import Question
 from pipeline.query_desk import Access
 from pipeline.records import Filter
+from tests import serving
 from tests.ingested import ingest_now, written
 
 QUESTION = "How do I reset the Fern sensor?"
@@ -173,17 +171,8 @@ def served(config: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     settings = load_settings(config, {"serve": {"keys": str(tmp_path / "keys.json")}})
     keys.create(Path(settings.serve.keys), "everybody", ())
     app = create_app(desk_of(settings), settings.serve, is_open=False, also=[add_mcp])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}/mcp", Path(settings.serve.keys)
-    finally:
-        server.should_exit = True
-        thread.join()
+    with serving.served(app) as address:
+        yield f"{address}/mcp", Path(settings.serve.keys)
 
 
 async def test_over_http_a_key_sees_what_it_may(served: tuple[str, Path]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ import httpx
 import numpy as np
 import pytest
 
-from apps.desk import desk_of
-from apps.http.app import create_app
 from apps.http.server import _also
 from apps.page import routes, survey
 from apps.page.projection import flat, mean_of
 from config.settings import Settings
 from pipeline.records import EmbeddingSpace
+from tests import serving
 from tests.ingested import ingest_here
 from tests.serving import new_key
 from tests.serving_page import indexed
@@ -37,20 +35,8 @@ def _no_keys(settings: Settings) -> None:
     Path(settings.serve.keys).unlink(missing_ok=True)
 
 
-@asynccontextmanager
-async def asking(
-    settings: Settings, headers: dict[str, str] | None = None
-) -> AsyncIterator[httpx.AsyncClient]:
-    desk = desk_of(settings)
-    app = create_app(desk, settings.serve, is_open=True, also=_also(settings))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    try:
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://127.0.0.1:8321", headers=headers
-        ) as client:
-            yield client
-    finally:
-        await desk.aclose()
+def asking(settings: Settings) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    return serving.asking(settings, also=_also(settings))
 
 
 async def told(client: httpx.AsyncClient, path: str) -> Any:
