@@ -33,12 +33,19 @@ from apps.mcp.command import mcp
 from apps.models import models
 from apps.options import (
     SETTINGS_FILE,
+    USUAL_CONFIGS,
     AsJson,
     Config,
+    Configs,
+    Fused,
     Matched,
     OfSources,
     SeenAs,
+    TextWeight,
+    VectorWeight,
     Where,
+    all_settings_in,
+    fused_by,
     question_of,
     require,
     settings_in,
@@ -101,7 +108,6 @@ def docweave(
     """  # noqa: D301 - \b keeps the lines as they are
 
 
-@app.command()
 def ingest(  # noqa: PLR0913 - a command's options
     sources: Sources = None,
     *,
@@ -160,7 +166,6 @@ def ingest(  # noqa: PLR0913 - a command's options
         _end(watch.errors, documents_failed=any(not one.complete for one in reports))
 
 
-@app.command(short_help="Show what an ingest would do and cost; write nothing.")
 def plan(  # noqa: PLR0913 - a command's options
     sources: Sources = None,
     *,
@@ -219,12 +224,14 @@ def plan(  # noqa: PLR0913 - a command's options
         _end(errors, documents_failed=any(one.failures for one in plans))
 
 
-@app.command()
 def search(  # noqa: PLR0913 - a command's options
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="A question, or words.")],
     *,
-    config: Config = Path(SETTINGS_FILE),
+    config: Configs = USUAL_CONFIGS,
     mode: Matched = "hybrid",
+    fusion: Fused = "scores",
+    vector_weight: VectorWeight = None,
+    text_weight: TextWeight = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=1000, help="How many hits.")
     ] = 5,
@@ -242,14 +249,17 @@ def search(  # noqa: PLR0913 - a command's options
     \b
     docweave search "how do I reset the Fern sensor?"
     docweave search "parental leave" --mode text --limit 3
+    docweave search "error E1042" --text-weight 3            words count more than meaning
     docweave search "notice period" --source handbook --where team=people
     docweave search "notice period" --where 'year >= 2024 and (tags = draft or not path ~ "old/**")'
     docweave search "notice period" --as staff --as board    what would they find?
+    docweave search "notice period" -c team.yaml -c company.yaml    in the tables of both
     docweave search "notice period" --json | jq -r '.hits[].text'
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
         asked = replace(question_of(question, mode=mode, source=source, access=access), limit=limit)
-        settings = settings_in(config)
+        asked = fused_by(asked, fusion, vector_weight, text_weight)
+        settings = all_settings_in(config)
         from apps import hits as shown
         from apps import tables
 
@@ -264,7 +274,6 @@ def search(  # noqa: PLR0913 - a command's options
             typer.echo("No hits.")
 
 
-@app.command()
 def status(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> None:
     """Show what the tables hold, by source.
 
@@ -285,7 +294,6 @@ def status(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
             _print(status_lines(found))
 
 
-@app.command(short_help="Remove a source that was taken out of the settings.")
 def forget(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="A source that the settings no longer name.")
@@ -322,7 +330,6 @@ def forget(
             typer.echo(f"Removed {number(removed, 'document')} of {source!r}.")
 
 
-@app.command()
 def check(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> None:
     """Try the settings, the sources, the store and the embedder.
 
@@ -350,7 +357,6 @@ def check(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> N
             raise typer.Exit(ExitCode.USAGE if settings_wrong else ExitCode.FAILED)
 
 
-@app.command()
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Where; made if need be.", show_default=False)
@@ -383,25 +389,34 @@ def init(
         _print([f"Wrote {path}. Look it over, then:", f"  {there}docweave check", "  docweave ingest"])
 
 
-app.command(short_help="Show the columns over the metadata, or drop one.")(columns)
-app.command()(embed)
-app.command(short_help="Is all well: versions, disk, clocks, services, tables?")(doctor)
-app.command()(audit)
-app.command(name="eval", short_help="Measure how well questions are answered.")(evaluate)
-app.command(short_help="Show a document as it is stored.")(show)
-app.command(short_help="List the documents whose text is the same.")(copies)
-app.command(short_help="List the models, and what they cost.")(models)
-app.command(short_help="Answer an assistant, by the Model Context Protocol.")(mcp)
-app.command()(rollback)
-app.command(short_help="Copy the tables, as they are at one moment.")(backup)
-app.command(short_help="Bring the tables of a backup back.")(restore)
-app.command(short_help="Hand the schedules to Prefect, as deployments.")(deploy)
-app.command(short_help="Run the schedules and the search API on this machine.")(up)
-app.command(short_help="Compact and index the tables, clear old versions away.")(maintain)
+# In the order in which `--help` tells of them: to begin, to bring the tables up to date, to ask, to look after
+# what is there, to run it as a service. (`keys`, which has commands of its own, always comes last.)
+app.command()(init)
 app.command(short_help="List the types of sources, or the settings of one.")(connectors)
+app.command(short_help="List the models, and what they cost.")(models)
+app.command()(check)
+app.command(short_help="Show what an ingest would do and cost; write nothing.")(plan)
+app.command()(ingest)
+app.command(short_help="Remove a source that was taken out of the settings.")(forget)
+app.command()(rollback)
+app.command()(search)
 app.command(short_help="Print the best context for a question, to be cited.")(context)
 app.command(short_help="Answer questions over HTTP.")(serve)
 app.add_typer(keys, name="keys", short_help="Say who may ask the search API, and what they see.")
+app.command(short_help="Answer an assistant, by the Model Context Protocol.")(mcp)
+app.command(name="eval", short_help="Measure how well questions are answered.")(evaluate)
+app.command()(status)
+app.command(short_help="Show a document as it is stored.")(show)
+app.command(short_help="List the documents whose text is the same.")(copies)
+app.command(short_help="Show the columns over the metadata, or drop one.")(columns)
+app.command()(embed)
+app.command()(audit)
+app.command(short_help="Run the schedules and the search API on this machine.")(up)
+app.command(short_help="Hand the schedules to Prefect, as deployments.")(deploy)
+app.command(short_help="Is all well: versions, disk, clocks, services, tables?")(doctor)
+app.command(short_help="Compact and index the tables, clear old versions away.")(maintain)
+app.command(short_help="Copy the tables, as they are at one moment.")(backup)
+app.command(short_help="Bring the tables of a backup back.")(restore)
 app.command(name="fake-service", short_help="Stand in for the services on this machine.")(fake_service)
 
 

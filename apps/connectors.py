@@ -114,11 +114,22 @@ def described(one: SourceType) -> Iterator[str]:
     if one.cure:
         yield f"Not installed: {one.cure}"
     for key, about in one.keys.items():
-        default = "" if about["required"] else f" = {json.dumps(about['default'])}"
+        default = "" if about["required"] else f" = {_shown(about['default'])}"
         yield ""
         yield f"  {key}{' (must be given)' if about['required'] else default}"
         said = one_line(str(about["description"]))
-        yield from textwrap.wrap(said, 94, initial_indent=INDENT, subsequent_indent=INDENT)
+        if isinstance(about["default"], Mapping) and about["default"]:
+            said += f" Its keys: {', '.join(about['default'])}."
+        yield from textwrap.wrap(
+            said, 94, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False
+        )
+
+
+def _shown(default: JsonValue) -> str:
+    """A default as the settings would say it; of a mapping, what is set in it."""
+    if isinstance(default, Mapping):
+        default = {key: value for key, value in default.items() if value is not None and value is not False}
+    return json.dumps(default)
 
 
 def _described(name: str, settings: type[SharedSettings], offered_by: str) -> SourceType:

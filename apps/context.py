@@ -5,23 +5,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from apps.exits import ending, print_json
 from apps.options import (
-    SETTINGS_FILE,
+    USUAL_CONFIGS,
     AsJson,
-    Config,
+    Configs,
+    Fused,
     Matched,
     OfSources,
     SeenAs,
+    TextWeight,
+    VectorWeight,
     Where,
+    all_settings_in,
+    fused_by,
     question_of,
-    settings_in,
 )
 from apps.plain import printable
 
@@ -34,11 +38,14 @@ if TYPE_CHECKING:
 def context(  # noqa: PLR0913 - a command's options
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="A question, or words.")],
     *,
-    config: Config = Path(SETTINGS_FILE),
+    config: Configs = USUAL_CONFIGS,
     tokens: Annotated[
         int, typer.Option("--tokens", "-t", metavar="N", min=50, max=1_000_000, help="The most it may have.")
     ] = 4_000,
     mode: Matched = "hybrid",
+    fusion: Fused = "scores",
+    vector_weight: VectorWeight = None,
+    text_weight: TextWeight = None,
     around: Annotated[
         Literal["nothing", "chunks", "section", "page"],
         typer.Option(
@@ -65,7 +72,8 @@ def context(  # noqa: PLR0913 - a command's options
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=as_json):
         asked = question_of(question, mode=mode, source=source, access=access)
-        settings = settings_in(config)
+        asked = fused_by(asked, fusion, vector_weight, text_weight)
+        settings = all_settings_in(config)
         from pipeline.query import Around
 
         asked = replace(asked, around=Around(unit=around))
@@ -79,18 +87,14 @@ def context(  # noqa: PLR0913 - a command's options
             typer.echo("Nothing that answers fits: ask with more --tokens, or otherwise.", err=True)
 
 
-async def _made(settings: Settings, asked: Question, where: list[str], tokens: int) -> Context:
+async def _made(settings: Mapping[str, Settings], asked: Question, where: list[str], tokens: int) -> Context:
     from apps.desk import desk_of
-    from apps.tables import check_sources
-    from pipeline.where import parse_all
+    from apps.tables import checked
+    from pipeline.query import Mode
 
-    desk = desk_of(settings)
+    desk = desk_of(settings, by_words=asked.mode is Mode.TEXT)
     try:
-        await check_sources(settings, await desk.snapshot(), asked.where.sources)
-        if where:
-            clause = parse_all(where, await desk.columns())
-            asked = replace(asked, where=replace(asked.where, clause=clause))
-        return await desk.context(asked, most=tokens)
+        return await desk.context(await checked(desk, settings, asked, where), most=tokens)
     finally:
         await desk.aclose()
 

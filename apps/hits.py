@@ -29,8 +29,10 @@ def lines(hits: Sequence[Hit], question: str, *, width: int) -> list[str]:
 
 
 def as_json(rank: int, hit: Hit) -> dict[str, object]:
-    """A hit for a program to read."""
-    return {"rank": rank, **asdict(replace(hit, vector=None))}
+    """A hit for a program to read: all but its vector."""
+    told = asdict(replace(hit, vector=None))
+    del told["vector"]
+    return {"rank": rank, **told}
 
 
 def location(hit: Hit) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +14,7 @@ from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from pipeline.query import Question
+    from pipeline.query import Fusion, Question
 
 SETTINGS_FILE = "docweave.yaml"
 
@@ -21,6 +22,19 @@ Config = Annotated[
     Path,
     typer.Option("--config", "-c", metavar="FILE", envvar="DOCWEAVE_CONFIG", help="The YAML settings."),
 ]
+Configs = Annotated[
+    list[Path],
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="DOCWEAVE_CONFIG",
+        help="The YAML settings; may be repeated: the tables of all of them are asked.",
+        show_default=SETTINGS_FILE,
+    ),
+]
+"""Of every command that asks a question. Its default is `USUAL_CONFIGS`."""
+USUAL_CONFIGS = [Path(SETTINGS_FILE)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 # Of every command that asks a question.
@@ -31,6 +45,34 @@ Matched = Annotated[
         "-m",
         metavar="MODE",
         help="hybrid: by meaning and words; vector: by meaning; text: by words.",
+    ),
+]
+Fused = Annotated[
+    Literal["scores", "rrf"],
+    typer.Option(
+        "--fusion",
+        metavar="HOW",
+        help="How hybrid makes one order of two: scores, by how good each hit is; rrf, by rank alone.",
+    ),
+]
+VectorWeight = Annotated[
+    float | None,
+    typer.Option(
+        "--vector-weight",
+        metavar="X",
+        min=0,
+        max=100,
+        help="In hybrid, what is found by meaning counts so much: 1.5, if left out.",
+    ),
+]
+TextWeight = Annotated[
+    float | None,
+    typer.Option(
+        "--text-weight",
+        metavar="X",
+        min=0,
+        max=100,
+        help="In hybrid, what is found by words counts so much: 1, if left out.",
     ),
 ]
 OfSources = Annotated[
@@ -66,6 +108,19 @@ def question_of(text: str, *, mode: str, source: list[str] | None, access: list[
     return Question(text=text, mode=Mode(mode), where=where)
 
 
+def fused_by(asked: Question, fusion: Fusion, vector: float | None, text: float | None) -> Question:
+    """The same question, where the options say how a hybrid search makes one order of two."""
+    from dataclasses import replace
+
+    usual = asked.weights
+    weights = replace(
+        usual,
+        vector=usual.vector if vector is None else vector,
+        text=usual.text if text is None else text,
+    )
+    return replace(asked, fusion=fusion, weights=weights)
+
+
 def settings_in(config: Path) -> Settings:
     """The settings that the file holds.
 
@@ -78,6 +133,22 @@ def settings_in(config: Path) -> Settings:
 
     settings = load_settings(config)
     set_up(settings.logging)
+    return settings
+
+
+def all_settings_in(configs: Sequence[Path]) -> dict[str, Settings]:
+    """The settings that the files hold, by what their tables are called. The first say how lines are logged.
+
+    Raises:
+        SettingsError: one is not there, or holds what cannot be meant; or they cannot be asked together.
+    """
+    for config in configs:
+        require(config)
+    from apps.desk import named_settings
+    from config.logging_lines import set_up
+
+    settings = named_settings(configs)
+    set_up(next(iter(settings.values())).logging)
     return settings
 
 

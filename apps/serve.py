@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from apps.exits import ending, tell
-from apps.options import SETTINGS_FILE, Config
+from apps.options import USUAL_CONFIGS, Configs
 
 
 def serve(
     *,
-    config: Config = Path(SETTINGS_FILE),
+    config: Configs = USUAL_CONFIGS,
     host: Annotated[
         str,
         typer.Option(
@@ -32,7 +31,7 @@ def serve(
     """Answer questions over HTTP, until it is stopped.
 
     On this machine's own address nobody needs a key. To listen at another, or to let keys see different
-    documents, make some: `docweave keys create`.
+    documents, make some: `docweave keys create`. Of several settings, the first say how it is served.
 
     \b
     docweave serve

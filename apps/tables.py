@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from apps.desk import desk_of
 from apps.rollback import generation_json
 from config.build import (
-    build_embedder,
     build_pipeline,
     connectors,
     open_reader,
@@ -17,14 +17,14 @@ from config.build import (
     removal_guard,
 )
 from config.problems import nearest
-from config.rerank import reranker_of
 from config.settings import Settings
-from pipeline import query
+from pipeline.clauses import both
 from pipeline.copies import settle
 from pipeline.errors import DocweaveError, SettingsError
 from pipeline.plan import SourcePlan
-from pipeline.protocols import Reader
 from pipeline.query import Mode, Question
+from pipeline.query_desk import Desk
+from pipeline.query_named import SIGN, full_name
 from pipeline.records import EmbeddingSpace, Generation, Hit, JsonValue
 from pipeline.report import Observer
 from pipeline.where import parse_all
@@ -188,40 +188,52 @@ async def check_plan(settings: Settings, names: Sequence[str], path: Path, *, re
     return [] if rebuild else chosen
 
 
-async def search(settings: Settings, question: Question, conditions: Sequence[str] = ()) -> list[Hit]:
+async def search(
+    settings: Mapping[str, Settings], question: Question, conditions: Sequence[str] = ()
+) -> list[Hit]:
     """The chunks that answer best, best first.
 
-    `conditions` must all hold: each is a filter, as `pipeline.where` has it.
+    Args:
+        settings: Of the tables that are asked, by their names.
+        question: Its filter is added to.
+        conditions: Must all hold: each is a filter, as `pipeline.where` has it.
 
     Raises:
         SettingsError: neither the settings nor the tables know a source that the question names; or a
             condition is none.
-        DocweaveError: as `pipeline.query.search`.
+        DocweaveError: as `Desk.search`.
     """
-    reader = await open_reader(settings)
-    if conditions:
-        clause = parse_all(conditions, await reader.columns())
-        question = replace(question, where=replace(question.where, clause=clause))
-    await check_sources(settings, reader, question.where.sources)
-    embedder = None if question.mode is Mode.TEXT else build_embedder(settings)
-    reranker = reranker_of(settings.rerank)
+    desk = desk_of(settings, by_words=question.mode is Mode.TEXT)
     try:
-        return (await query.find(reader, embedder, question, reranker)).hits
+        return (await desk.search(await checked(desk, settings, question, conditions))).hits
     finally:
-        if embedder:
-            await embedder.aclose()
-        if reranker:
-            await reranker.aclose()
+        await desk.aclose()
 
 
-async def check_sources(settings: Settings, reader: Reader, names: Sequence[str]) -> None:
+async def checked(
+    desk: Desk, settings: Mapping[str, Settings], question: Question, conditions: Sequence[str]
+) -> Question:
+    """The question, with these conditions in its filter.
+
+    Raises:
+        SettingsError: as `search`.
+        StoreError: the tables cannot be read.
+    """
+    await check_sources(desk, settings, question.where.sources)
+    clause = parse_all(conditions, await desk.columns() if conditions else ())
+    return replace(question, where=replace(question.where, clause=both(question.where.clause, clause)))
+
+
+async def check_sources(desk: Desk, settings: Mapping[str, Settings], names: Sequence[str]) -> None:
     """Refuse sources that neither the settings nor the tables know.
 
     Raises:
         SettingsError: there is one.
         StoreError: the tables cannot be read.
     """
-    if unknown := set(names) - set(settings.sources):
-        known = {**settings.sources, **await reader.counts()}
-        if unknown := unknown - set(known):
+    known = {full_name(name, source): None for name, one in settings.items() for source in one.sources}
+    if set(names) - set(known):
+        known |= dict.fromkeys(await desk.counts(access=None))
+        # Of several tables, a source may be named without its own.
+        if unknown := set(names) - set(known) - {source.rpartition(SIGN)[2] for source in known}:
             raise SettingsError(f"no source is called {min(unknown)!r}; valid: {', '.join(known)}")

@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import lancedb
 import numpy as np
@@ -36,6 +37,7 @@ from config.build import build_pipeline, connectors  # noqa: E402 - the project 
 from config.load import load_settings  # noqa: E402
 from pipeline.embedders.local import LocalEmbedder  # noqa: E402
 from pipeline.ingest import ingest_source  # noqa: E402
+from pipeline.stores._core import CoreTable  # noqa: E402
 from pipeline.stores._indexes import EVERY_PARTITION, REFINE, ROWS_A_PARTITION, VECTOR, build  # noqa: E402
 
 BAR = 0.98
@@ -193,7 +195,7 @@ async def candidates(work: Path, corpus: Corpus) -> bool:
         chosen = name == "IVF_RQ, 1 bit"
         began = time.perf_counter()
         if chosen:
-            await build(table, VECTOR, rows)
+            await build(cast("CoreTable", table._inner), VECTOR, rows)  # noqa: SLF001
         else:  # lancedb takes IvfSq, and forgets it in its types
             await table.create_index(VECTOR, config=config)  # type: ignore[arg-type]
         seconds = time.perf_counter() - began
@@ -225,7 +227,7 @@ async def of_bits(work: Path, corpus: Corpus) -> None:
     print(f"| none: exact | | | {recall} | {took:.1f} | |", flush=True)
     partitions = max(1, len(signs) // ROWS_A_PARTITION)
     began = time.perf_counter()
-    await build(table, VECTOR, len(signs))
+    await build(cast("CoreTable", table._inner), VECTOR, len(signs))  # noqa: SLF001
     seconds = time.perf_counter() - began
     for looked in (partitions, max(1, partitions // 2)):
         _, took, recall = await measured(table, corpus, scores, looked, 0)

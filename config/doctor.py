@@ -235,7 +235,7 @@ def _of_tables(settings: Settings, health: object) -> Iterator[Diagnosis]:
             text
             for wanted, text in (
                 (table.compacted, "in small files"),
-                (table.extended, f"{table.extended:,} rows that no index covers"),
+                (table.extended, f"{min(table.extended, table.rows):,} rows that no index covers"),
                 (table.indexed, f"no index yet of {', '.join(table.indexed)}"),
                 (table.versions, f"{table.versions:,} old versions"),
                 (table.orphans, f"{table.orphans:,} orphaned files"),

@@ -105,6 +105,8 @@ def read_evaluation(path: Path) -> tuple[list[JudgedQuestion], dict[str, Variant
     Raises:
         SettingsError: lists every problem of the file, each with its place.
     """
+    if not path.exists():
+        raise SettingsError(f"{path} does not exist: `docweave eval {path} --make 20` drafts questions")
     if path.suffix == ".jsonl":
         return _json_lines(path), Evaluation().variants
     file = YamlFile.read(path)

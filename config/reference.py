@@ -94,6 +94,7 @@ class _Page:
             found = self._resolved(field)
             return [(path, found)] if "properties" in found else []
         options = field.get("oneOf") or field.get("anyOf") or ()
+        options = [one for option in options for one in option.get("oneOf", [option])]
         models = [self._resolved(one) for one in options if "$ref" in one]
         models = [one for one in models if "properties" in one]
         if len(models) < 2:

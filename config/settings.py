@@ -79,9 +79,20 @@ StoreOption: TypeAlias = Annotated[
 """LanceDB takes text only: `true` is "true"."""
 
 
+def _tables_name(name: str) -> str:
+    if not re.fullmatch(SOURCE_NAME, name):
+        raise ValueError("is made of a-z, 0-9, _ and -, and begins with a letter or digit")
+    return name
+
+
 class StoreSettings(StrictModel):
     """Where the vectors are kept."""
 
+    name: Annotated[str, AfterValidator(_tables_name)] | None = Field(
+        default=None,
+        description="What the tables are called where those of several settings are asked at once. Left out: "
+        "the YAML file's name without its ending, or its folder's where the file is docweave.yaml.",
+    )
     uri: str = Field(
         default=".docweave/lancedb",
         validate_default=True,
@@ -191,7 +202,7 @@ class Settings(StrictModel):
         default=ExecutionSettings(), description="Who works off what a source owes, where it is much."
     )
     rerank: RerankSettings | None = Field(
-        default=None, description="A service that orders the best hits of each question anew."
+        default=None, description="Who orders the best hits of each question anew."
     )
     serve: ServingSettings = Field(
         default={},  # validated, so that its file's path is made absolute too

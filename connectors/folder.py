@@ -66,7 +66,7 @@ class Walk:
         except OSError as error:
             raise self._incomplete(folder, error) from error
         taken = {entry.name for entry in seen}
-        found = [(_key_name(entry.name, taken), entry, kind) for entry, kind in kinds]
+        found = [(key_name(entry.name, taken), entry, kind) for entry, kind in kinds]
         # A folder's keys go on with a slash, which sorts behind a space and before a letter.
         return sorted(found, key=lambda item: item[0] + "/" if item[2] else item[0])
 
@@ -130,7 +130,7 @@ def inside(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
 
 
-def _key_name(name: str, taken: set[str]) -> str:
+def key_name(name: str, taken: set[str]) -> str:
     """The name as it stands in a key: itself, or escaped and unlike any other in its folder."""
     if (shown := _shown(name)) == name:
         return name

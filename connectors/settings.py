@@ -122,7 +122,7 @@ class SharedSettings(StrictModel):
 
     metadata: dict[str, JsonValue] = Field(
         default_factory=dict,
-        description="Stored with every document of the source; searches can filter by its top-level values.",
+        description="Stored with every document of the source; searches can filter by it.",
     )
     access: list[AccessLabel] = Field(
         default=[],

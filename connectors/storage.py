@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple, TypeAlias
@@ -13,23 +14,29 @@ from connectors.settings import LocalPath, Secret, StrictModel, absolute, folder
 
 BUCKETS: Final = ("s3", "gs", "az")
 HTTP: Final = ("https", "http")
+SFTP: Final = "sftp"
 _ADVICE: Mapping[str, str] = {
     "github": "repositories are read by sources of `type: git`",
     "git": "repositories are read by sources of `type: git`",
-    "sftp": "there is no client of SFTP with a permissive licence: mount the folder, and give its `path`",
     "file": "a folder of this machine is a `path`",
 }
-_VALID = "valid: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER, https://HOST/FOLDER/, zip://FILE.zip!/FOLDER"
+_VALID = (
+    "valid: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER, https://HOST/FOLDER/, "
+    "sftp://HOST/FOLDER, zip://FILE.zip!/FOLDER"
+)
+_HOST = re.compile(r"(?:\w[\w.-]*|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?", re.ASCII)
+"""As it may be an argument of ssh, which puts it into commands that its settings name."""
+_USER = re.compile(r"\w[\w.@+-]*", re.ASCII)
 
 
 class Address(NamedTuple):
     """An address taken apart: `scheme://bucket/path`, or `zip+scheme://bucket/path!/inside`."""
 
     scheme: str
-    """`s3`, `gs`, `az`, `https` or `http`; `file` for an archive of this machine."""
+    """`s3`, `gs`, `az`, `https`, `http` or `sftp`; `file` for an archive of this machine."""
     bucket: str
     path: str
-    """In a bucket without slashes at its ends; of an archive of this machine, and on the web, with them."""
+    """In a bucket without slashes at its ends; of an archive of this machine, and on a host, with them."""
     archive: bool = False
     inside: str = ""
     """The folder in the archive, without slashes at its ends."""
@@ -64,8 +71,17 @@ class StorageOptions(StrictModel):
     azure_storage_account_name: str | None = Field(default=None, description="For az://: the account.")
     azure_storage_account_key: Secret | None = Field(default=None, description="For az://.")
     azure_storage_sas_token: Secret | None = Field(default=None, description="For az://.")
-    username: str | None = Field(default=None, description="For https://, with password.")
-    password: Secret | None = Field(default=None, description="For https://.")
+    username: str | None = Field(default=None, description="For https://, with password; for sftp://.")
+    password: Secret | None = Field(default=None, description="For https:// and sftp://.")
+    private_key: Secret | None = Field(
+        default=None, description="For sftp://: the key's text, as file:~/.ssh/id_docweave."
+    )
+    passphrase: Secret | None = Field(default=None, description="For sftp://: of private_key.")
+    known_hosts: LocalPath | None = Field(
+        default=None,
+        description="For sftp://: the file with the server's host key. Left out: as ssh is set up, which is "
+        "~/.ssh/known_hosts.",
+    )
     token: Secret | None = Field(default=None, description="For https://: sent as Authorization: Bearer.")
 
     def check(self, scheme: str) -> None:
@@ -83,14 +99,28 @@ class StorageOptions(StrictModel):
             )
         if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
             raise ValueError("options.aws_access_key_id and aws_secret_access_key belong together")
-        if (self.username is None) != (self.password is None):
+        if scheme == SFTP:
+            self._check_sftp()
+        elif (self.username is None) != (self.password is None):
             raise ValueError("options.username and password belong together")
+
+    def _check_sftp(self) -> None:
+        if self.password is not None and self.private_key is not None:
+            raise ValueError("must have one of options.password and private_key, not both")
+        if self.passphrase is not None and self.private_key is None:
+            raise ValueError("options.passphrase is of a private_key, which is missing")
+        if self.username is not None and not _USER.fullmatch(self.username):
+            raise ValueError("options.username has characters that ssh does not take in a user name")
 
 
 def _kinds(option: str) -> Sequence[str]:
     """The schemes that an option is for."""
-    if option in ("username", "password", "token"):
+    if option in ("username", "password"):
+        return (*HTTP, SFTP)
+    if option == "token":
         return HTTP
+    if option in ("private_key", "passphrase", "known_hosts"):
+        return (SFTP,)
     if option in ("region", "request_payer", "virtual_hosted_style_request"):
         return ("s3",)
     return {"aws": ("s3",), "google": ("gs",), "azure": ("az",)}.get(option.partition("_")[0], BUCKETS)
@@ -107,6 +137,8 @@ def address(url: str) -> Address:
     scheme = {"zip": "file"}.get(scheme, scheme.removeprefix("zip+"))
     if scheme in HTTP and not archive:
         return _on_the_web(url)
+    if scheme == SFTP and not archive:
+        return _on_a_server(rest)
     if not separator or (scheme not in BUCKETS and not (archive and scheme == "file")):
         raise ValueError(f"cannot be read: {_ADVICE.get(scheme, _VALID)}")
     rest, _, inside = rest.partition("!/") if archive else (rest, "", "")
@@ -150,6 +182,23 @@ def _on_the_web(url: str) -> Address:
     if "@" in parts.netloc:
         raise literal_secret("give username and password in `options`")
     return Address(parts.scheme, parts.netloc, parts.path)
+
+
+def _on_a_server(rest: str) -> Address:
+    host, slash, path = rest.partition("/")
+    if "@" in host:
+        raise literal_secret("give username, and password or private_key, in `options`")
+    if not _HOST.fullmatch(host) or not _is_port(host.rpartition("]")[2].partition(":")[2]):
+        raise ValueError(
+            "must name a host: sftp://HOST/FOLDER, sftp://HOST:PORT/FOLDER; sftp://HOST/~/FOLDER"
+        )
+    if "\0" in path:
+        raise ValueError("holds what no path does")
+    return Address(SFTP, host, slash + path or "/")
+
+
+def _is_port(text: str) -> bool:
+    return not text or 0 < int(text) < 1 << 16
 
 
 def _url(url: object, info: ValidationInfo) -> object:

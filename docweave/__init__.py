@@ -15,14 +15,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from pydantic import ValidationError
 
-from apps.desk import desk_of
-from apps.http.models import ContextRequest, QuestionRequest, SearchRequest
-from config.load import load_settings
+from apps.desk import desk_of, named_settings
+from apps.http.models import ContextRequest, SearchRequest
 from pipeline.errors import DocweaveError, SettingsError
 from pipeline.query import Found
 from pipeline.query_context import Cited, Context
@@ -31,8 +29,6 @@ from pipeline.records import Hit
 from pipeline.stored import Stored
 
 __all__ = ["Cited", "Context", "DocweaveError", "Found", "Hit", "Index", "SettingsError", "Stored"]
-
-_Request = TypeVar("_Request", bound=QuestionRequest)
 
 
 class Index:
@@ -52,17 +48,20 @@ class Index:
         self._portal: BlockingPortal = self._held.enter_context(start_blocking_portal())
 
     @classmethod
-    def open(cls, config: str | Path = "docweave.yaml", *, access: Sequence[str] | None = None) -> Self:
+    def open(
+        cls, config: str | Path = "docweave.yaml", *more: str | Path, access: Sequence[str] | None = None
+    ) -> Self:
         """The tables that these settings name. Opens nothing before the first question.
 
         Args:
             config: The path of the YAML settings.
+            more: Of others, whose tables are asked at the same time.
             access: Only what somebody with these access labels may see. None: everything.
 
         Raises:
             SettingsError: the settings cannot be meant, or a key is missing.
         """
-        return cls(desk_of(load_settings(Path(config))), access)
+        return cls(desk_of(named_settings([Path(config), *map(Path, more)])), access)
 
     def search(self, question: str, *, limit: int = 10, **options: Any) -> list[Hit]:
         """The passages that answer best, best first.
@@ -82,7 +81,7 @@ class Index:
             StoreError: the tables cannot be read, or are empty.
             EmbedError: the question could not be embedded.
         """
-        asked = _checked(SearchRequest, {"question": question, **options})
+        asked = SearchRequest.of({"question": question, **options})
 
         async def answer() -> Found:
             return await self._desk.search(await asked.put_to(self._desk, self._access))
@@ -95,7 +94,7 @@ class Index:
         Raises:
             DocweaveError: as `find`.
         """
-        asked = _checked(ContextRequest, {"question": question, "tokens": tokens, **options})
+        asked = ContextRequest.of({"question": question, "tokens": tokens, **options})
 
         async def answer() -> Context:
             question = await asked.put_to(self._desk, self._access)
@@ -143,20 +142,3 @@ class Index:
     ) -> None:
         """Close."""
         self.close()
-
-
-def _checked(kind: type[_Request], given: Mapping[str, Any]) -> _Request:
-    """The request, its options looked over.
-
-    Raises:
-        SettingsError: one of them cannot be meant.
-    """
-    try:
-        return kind.model_validate(dict(given))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            raise SettingsError(f"{name} is no option; valid: {known}") from None
-        raise SettingsError(f"{name}: {first['msg']}") from None

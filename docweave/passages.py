@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from apps.http.answers import passage_id
 from pipeline.records import Hit
 
-
-def passage_id(hit: Hit) -> str:
-    """Names the passage: the same one in every answer."""
-    return f"{hit.source}/{hit.key}#{hit.ordinal}"
+__all__ = ["about", "passage_id"]
 
 
 def about(hit: Hit) -> dict[str, Any]:

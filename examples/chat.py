@@ -22,6 +22,8 @@ from docweave import Context, DocweaveError, Index
 
 TOKENS = 3_000
 """Of the passages that a model is given."""
+SHOWN = 3
+"""Passages, where there is no model."""
 REMEMBERED = 6
 """Questions and answers before this one that a model is told."""
 INSTRUCTIONS = """\
@@ -33,12 +35,13 @@ Answerer = Callable[[str, Context], Iterator[str]]
 
 
 def passages(_question: str, context: Context) -> Iterator[str]:
-    """The passages themselves, for whoever has no model: nothing is made up, and nothing is summed up."""
+    """What answers best itself, for whoever has no model: nothing is made up, and nothing is summed up."""
     if not context.passages:
         yield "Nothing is known of that."
-    for passage in context.passages[:3]:
-        best = passage.answers[0].text if passage.answers else passage.text
-        yield f"{' '.join(best.split())[:400]} [{passage.number}]\n\n"
+    answers = [(hit, passage.number) for passage in context.passages for hit in passage.answers]
+    answers.sort(key=lambda answer: -answer[0].score)
+    for hit, number in answers[:SHOWN]:
+        yield f"{' '.join(hit.text.split())[:400]} [{number}]\n\n"
 
 
 class Model:

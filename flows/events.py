@@ -6,8 +6,8 @@ from itertools import islice
 
 from prefect.events import emit_event
 
-from pipeline.records import JsonValue
-from pipeline.report import Failure, SourceReport
+from pipeline.records import Failure, JsonValue
+from pipeline.report import SourceReport
 
 INGESTED = "docweave.source.ingested"
 WITHHELD = "docweave.removals.withheld"

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import cast
 from urllib.parse import quote
 
-from pipeline.records import JsonValue
-from pipeline.report import Failure, SourceReport
+from pipeline.records import Failure, JsonValue
+from pipeline.report import SourceReport
 
 SHOWN_FAILURES = 100
 """Failed documents that are listed one by one; a report may hold many more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -19,11 +19,11 @@ from pipeline.contained import Containers, container_of
 from pipeline.copies import Copies, settle
 from pipeline.decide import Step, Touch, decided, planned
 from pipeline.embed import EmbedStage
-from pipeline.errors import StoreError
+from pipeline.errors import DocweaveError, StoreError
 from pipeline.parse.formats import INSIDE
 from pipeline.plan import USUAL_GUARD, Owing, RemovalGuard, SourcePlan, Survey, check_recipe, marks_of, survey
 from pipeline.prepare import Found, Pipeline, Preparer
-from pipeline.protocols import Connector, ListsTheNewest
+from pipeline.protocols import Connector, ListsTheNewest, Store
 from pipeline.records import ItemRef, Known, Metadata, Prepared, Spending
 from pipeline.report import Observer, SourceReport, ignore
 from pipeline.write import Writer
@@ -83,26 +83,46 @@ async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
         EmbedError: the service works for nothing (RETRY: for now).
         StoreError: the store cannot be read or written.
     """
-    started = time.monotonic()
     report = SourceReport(source=connector.source)
     preparer = Preparer(connector=connector, pipeline=pipeline, metadata=metadata or {}, report=report)
     agreed = Agreed(plan=plan, report=report, approved=guard.approved) if plan else None
-    found = await survey_source(preparer, guard, agreed)
-    observe(report)
-    purse = await purse_of(pipeline, budgets)
-    gone = await vanished(preparer, found)
-    # Of two copies that two of a crew read at the same time, both would get rows.
-    others = crew if crew and not agreed and not pipeline.copies_once else None
-    try:
-        if not (others and await others.work_off(preparer, found, gone, purse, observe)):
-            await work_off(preparer, found.owed, gone, purse, observe, agreed)
-        await finish(preparer, found, guard, observe, agreed)
-        await _settle(preparer, purse, observe, agreed)
-    finally:
-        await note_spending(pipeline, report, purse.calibration)
-    report.seconds = time.monotonic() - started
+    async with _remembered(pipeline.store, report):
+        found = await survey_source(preparer, guard, agreed)
+        observe(report)
+        purse = await purse_of(pipeline, budgets)
+        gone = await vanished(preparer, found)
+        # Of two copies that two of a crew read at the same time, both would get rows.
+        others = crew if crew and not agreed and not pipeline.copies_once else None
+        try:
+            if not (others and await others.work_off(preparer, found, gone, purse, observe)):
+                await work_off(preparer, found.owed, gone, purse, observe, agreed)
+            await finish(preparer, found, guard, observe, agreed)
+            await _settle(preparer, purse, observe, agreed)
+        finally:
+            await note_spending(pipeline, report, purse.calibration)
     observe(report)
     return report
+
+
+@asynccontextmanager
+async def _remembered(store: Store, report: SourceReport) -> AsyncIterator[None]:
+    """Keep how the run goes that the block is, also where it fails or is cancelled."""
+    started, error = time.monotonic(), None
+    try:
+        yield
+    except DocweaveError as failed:
+        error = str(failed)
+        raise
+    except BaseException as failed:
+        error = "cancelled" if isinstance(failed, anyio.get_cancelled_exc_class()) else type(failed).__name__
+        raise
+    finally:
+        report.seconds = time.monotonic() - started
+        with anyio.CancelScope(shield=True):
+            try:
+                await store.ran(report.latest(error))
+            except StoreError as unnoted:  # must not take the place of what ended the run
+                log.warning("how the run over %s went could not be noted: %s", report.source, unnoted)
 
 
 async def plan_source(

@@ -21,6 +21,7 @@ from pipeline.records import (
     Generation,
     Hit,
     ItemRef,
+    LatestRun,
     Ranking,
     RawDocument,
     Span,
@@ -220,6 +221,9 @@ class Reader(Protocol):
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first."""
 
+    async def runs(self) -> list[LatestRun]:
+        """How the latest run over each source went, by source."""
+
     async def generations(self) -> Sequence[Generation]:
         """The generations that have their tables, the live one first."""
 
@@ -267,6 +271,9 @@ class Store(Reader, Protocol):
 
     async def spent(self, spending: Spending) -> None:
         """Keep what a run paid."""
+
+    async def ran(self, run: LatestRun) -> None:
+        """Keep how a run went, in place of the one before it over the same source."""
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import islice
 from typing import Protocol
 
 from pipeline import query_rank
-from pipeline.errors import EmbedError, SettingsError, SpaceMismatch, StoreRefused
-from pipeline.protocols import Reader
+from pipeline.errors import EmbedError, SettingsError
 from pipeline.query_around import Around, widened
 from pipeline.query_rank import Fusion, Place, Ranked, Weights, fuse, place_of
-from pipeline.records import EmbeddingSpace, Filter, Hit, Ranking, Vector
+from pipeline.query_tables import Asker, Candidates, Searched, Table, Together, put_to
+from pipeline.records import Filter, Hit
 
-__all__ = ["Around", "Asker", "Found", "Fusion", "Mode", "Question", "Reranker", "Weights", "find", "search"]
+__all__ = [
+    "Around",
+    "Asker",
+    "Found",
+    "Fusion",
+    "Mode",
+    "Question",
+    "Reranker",
+    "Table",
+    "Weights",
+    "find",
+    "find_in",
+    "search",
+]
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +48,6 @@ class Mode(StrEnum):
     """By meaning."""
     TEXT = "text"
     """By words."""
-
-
-class Asker(Protocol):
-    """What a question needs of an embedder."""
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """Of the vector."""
-
-    async def embed_query(self, text: str) -> Vector:
-        """As `Embedder.embed_query`."""
 
 
 class Reranker(Protocol):
@@ -105,7 +105,7 @@ class Found:
     reranked: bool = False
 
 
-async def search(reader: Reader, embedder: Asker | None, question: Question) -> list[Hit]:
+async def search(reader: Searched, embedder: Asker | None, question: Question) -> list[Hit]:
     """The chunks that answer best, best first.
 
     Raises:
@@ -115,62 +115,53 @@ async def search(reader: Reader, embedder: Asker | None, question: Question) -> 
 
 
 async def find(
-    reader: Reader, embedder: Asker | None, question: Question, reranker: Reranker | None = None
+    reader: Searched, embedder: Asker | None, question: Question, reranker: Reranker | None = None
 ) -> Found:
     """The page of hits that is asked for, best first. All is asked of one snapshot.
 
     `embedder` may be None for a search by words alone.
 
     Raises:
+        DocweaveError: as `find_in`.
+    """
+    return await find_in([Table(reader=reader, embedder=embedder)], question, reranker)
+
+
+async def find_in(tables: Sequence[Table], question: Question, reranker: Reranker | None = None) -> Found:
+    """The page of hits that is asked for, best first, of all these tables. Of each, one snapshot is asked.
+
+    Where there are several, no two of them have a source of the same name.
+
+    Raises:
         SettingsError: what is asked for cannot be had in this mode.
-        SpaceMismatch: the embedder's vectors cannot be compared with the stored ones.
+        SpaceMismatch: an embedder's vectors cannot be compared with the stored ones.
         StoreRefused: there is nothing to search yet.
         EmbedError: the question could not be embedded.
+        StoreError: a table cannot be read. What the others answer is not told, then.
     """
-    reader = await reader.snapshot()
-    stored = await reader.space()
-    if stored is None:
-        raise StoreRefused("there is nothing to search yet: run `docweave ingest` first")
+    by_words = question.mode is Mode.TEXT
+    together = await put_to(tables, question.text, by_words=by_words)
     reranker = reranker if question.rerank else None
-    if question.mode is Mode.TEXT and question.min_score is not None and reranker is None:
+    if by_words and question.min_score is not None and reranker is None:
         raise SettingsError("a search by words has no scale for min_score: use the mode hybrid or vector")
-    vector = await _vector(embedder, question, stored)
-    asked = _Asked(reader, question, stored, vector, reranker)
+    asked = _Asked(together, question, reranker)
     end = question.offset + question.limit
     ranked, reranked = await asked.ranked(end + 1)
     hits = await asked.told(ranked[question.offset : end])
     return Found(
         hits=hits,
         more=len(ranked) > end,
-        around=await widened(reader, hits, question.around, access=question.where.access),
+        around=await widened(together, hits, question.around, access=question.where.access),
         reranked=reranked,
     )
-
-
-async def _vector(embedder: Asker | None, question: Question, stored: EmbeddingSpace) -> Vector | None:
-    if question.mode is Mode.TEXT:
-        return None
-    if embedder is None:
-        raise ValueError(f"a {question.mode.value} search needs an embedder")
-    _check_space(stored, embedder.space)
-    return await embedder.embed_query(question.text)
 
 
 class _Asked:
     """One question, put as deeply as its page wants it."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        question: Question,
-        space: EmbeddingSpace,
-        vector: Vector | None,
-        reranker: Reranker | None,
-    ) -> None:
-        self._reader = reader
+    def __init__(self, tables: Together, question: Question, reranker: Reranker | None) -> None:
+        self._tables = tables
         self._question = question
-        self._space = space
-        self._vector = vector
         self._reranker = reranker
 
     async def ranked(self, wanted: int) -> tuple[Sequence[Ranked | Hit], bool]:
@@ -178,13 +169,16 @@ class _Asked:
 
         They are rows until something has to look at what they hold.
         """
+        asked = self._question
         found: Sequence[Ranked | Hit] = []
         scores: dict[Place, float] | None = None
         for number, depth in enumerate(DEPTHS):
             if depth < wanted and depth != DEPTHS[-1]:
                 continue
-            near, worded = await self._candidates(depth)
-            order = self._order(near, worded, DEPTHS[: number + 1])
+            candidates = await self._tables.candidates(
+                asked.text, asked.where, depth, by_words=asked.mode is not Mode.VECTOR
+            )
+            order = self._order(candidates, DEPTHS[: number + 1])
             if self._looks_at_hits:
                 hits = await self._taken(order)
                 if scores is None:
@@ -192,18 +186,14 @@ class _Asked:
                 found = self._thinned(hits, scores)
             else:
                 found = order
-            if len(found) >= wanted or max(len(near), len(worded)) < depth:
+            if len(found) >= wanted or candidates.fewer_than(depth):
                 break
         return found, bool(scores)
 
     async def told(self, page: Sequence[Ranked | Hit]) -> list[Hit]:
-        """The hits of a page, with their similarity."""
+        """The hits of a page."""
         rows = [one for one in page if isinstance(one, Ranked)]
-        hits = await self._taken(rows) if rows else [one for one in page if isinstance(one, Hit)]
-        if self._vector is None:
-            return hits
-        near = query_rank.similarities(hits, self._vector, self._space)
-        return [replace(hit, similarity=one) for hit, one in zip(hits, near, strict=True)]
+        return await self._taken(rows) if rows else [one for one in page if isinstance(one, Hit)]
 
     @property
     def _looks_at_hits(self) -> bool:
@@ -213,44 +203,21 @@ class _Asked:
         return bool(thinned or asked.min_score is not None or self._reranker is not None)
 
     async def _taken(self, rows: Sequence[Ranked]) -> list[Hit]:
-        taken = await self._reader.take([one.row for one in rows])
+        taken = await self._tables.take([one.row for one in rows])
         return [one.told_of(hit) for one, hit in zip(rows, taken, strict=True)]
 
-    def _relevance(self, order: Sequence[Hit], scores: Mapping[Place, float]) -> Sequence[float | None]:
-        """By the reranker, or by the vectors."""
-        if scores or self._vector is None:
-            return [hit.rerank_score for hit in order]
-        return query_rank.similarities(order, self._vector, self._space)
-
-    async def _candidates(self, depth: int) -> tuple[Ranking, Ranking]:
-        """By vector, and by words."""
-        question = self._question
-
-        async def near() -> Ranking:
-            if self._vector is None:
-                return {}
-            return await self._reader.rank_nearest(self._vector, limit=depth, where=question.where)
-
-        async def worded() -> Ranking:
-            if question.mode is Mode.VECTOR:
-                return {}
-            return await self._reader.rank_matching(question.text, limit=depth, where=question.where)
-
-        by_vector, by_words = await asyncio.gather(near(), worded())
-        return by_vector, by_words
-
-    def _order(self, near: Ranking, worded: Ranking, depths: Sequence[int]) -> list[Ranked]:
+    def _order(self, found: Candidates, depths: Sequence[int]) -> list[Ranked]:
         """All of these by rank; what a lesser depth has seen comes first, as that has ranked it."""
         order: dict[int, Ranked] = {}
         for depth in depths:
+            near, worded = self._tables.ranked(found, depth)
             match self._question.mode:
                 case Mode.VECTOR:
-                    ranked = query_rank.by_vector(_first(near, depth))
+                    ranked = query_rank.by_vector(near)
                 case Mode.TEXT:
-                    ranked = query_rank.by_words(_first(worded, depth))
+                    ranked = query_rank.by_words(worded)
                 case Mode.HYBRID:
-                    parts = _first(near, depth), _first(worded, depth)
-                    ranked = fuse(*parts, self._question.fusion, self._question.weights)
+                    ranked = fuse(near, worded, self._question.fusion, self._question.weights)
             for one in ranked:
                 order.setdefault(one.row, one)
         return list(order.values())
@@ -263,7 +230,7 @@ class _Asked:
         try:
             scores = await self._reranker.scores(self._question.text, texts)
         except EmbedError as error:
-            if self._question.min_score is not None and self._vector is None:
+            if self._question.min_score is not None and self._question.mode is Mode.TEXT:
                 raise  # there is no other scale
             log.warning("hits are not reranked: %s", error)
             return {}
@@ -271,28 +238,17 @@ class _Asked:
 
     def _thinned(self, order: list[Hit], scores: Mapping[Place, float]) -> list[Hit]:
         question = self._question
+        by_reranker = bool(scores) or question.mode is Mode.TEXT
         if scores:
             order = query_rank.reranked(order, scores)
         if question.min_score is not None:
-            order = query_rank.at_least(order, question.min_score, self._relevance(order, scores))
+            relevance = [hit.rerank_score if by_reranker else hit.similarity for hit in order]
+            order = query_rank.at_least(order, question.min_score, relevance)
         if question.deduplicate:
             order = query_rank.each_text_once(order)
         if question.diversity:
-            first = min(len(order), DEPTHS[0])
-            order = [*query_rank.diverse(order[:first], question.diversity, self._space), *order[first:]]
+            first, rest = order[: DEPTHS[0]], order[DEPTHS[0] :]
+            order = [*query_rank.diverse(first, question.diversity, self._tables.spaces_of(first)), *rest]
         if question.per_document is not None:
             order = query_rank.of_each_document(order, question.per_document)
         return order
-
-
-def _first(ranking: Ranking, most: int) -> Ranking:
-    return ranking if len(ranking) <= most else dict(islice(ranking.items(), most))
-
-
-def _check_space(stored: EmbeddingSpace, asking: EmbeddingSpace) -> None:
-    if stored != asking:
-        raise SpaceMismatch(
-            f"the tables hold vectors of {stored}, and the settings ask with {asking}; "
-            "these cannot be compared. Ask with the stored model, or build the tables anew with "
-            "`docweave ingest --rebuild`"
-        )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
-from pipeline.protocols import Reader
 from pipeline.query_rank import Place, place_of
 from pipeline.records import Filter, Hit, Span
 
@@ -34,8 +33,15 @@ class Around:
         return 0 if self.unit == "nothing" else FARTHEST
 
 
+class HasPassages(Protocol):
+    """What is asked for the chunks beside hits."""
+
+    async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
+        """As `pipeline.protocols.Reader.passages`."""
+
+
 async def widened(
-    reader: Reader, hits: Sequence[Hit], around: Around, *, access: tuple[str, ...] | None
+    reader: HasPassages, hits: Sequence[Hit], around: Around, *, access: tuple[str, ...] | None
 ) -> Mapping[Place, tuple[Hit, ...]]:
     """Of each hit, the chunks that it is widened to, in order, itself among them. One query for all.
 
@@ -81,7 +87,23 @@ def _belongs(chunk: Hit, hit: Hit, unit: Unit) -> bool:
     return unit == "chunks" or (hit.page is not None and chunk.page == hit.page)
 
 
-def joined(chunks: Sequence[Hit]) -> str:
+class Passage(Protocol):
+    """A chunk, or a hit."""
+
+    @property
+    def start(self) -> int:
+        """In characters of the document's text."""
+
+    @property
+    def end(self) -> int:
+        """As `start`."""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+
+
+def joined(chunks: Sequence[Passage]) -> str:
     """The text of chunks that follow each other; for the white space between two, a line break or two."""
     parts: list[str] = []
     for before, chunk in zip([None, *chunks], chunks, strict=False):

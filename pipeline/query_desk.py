@@ -1,4 +1,4 @@
-"""A reader and an embedder that questions are put to for as long as a process lives.
+"""Readers and embedders that questions are put to for as long as a process lives.
 
 The one way in for every face (HTTP, and what speaks other protocols), so that all give the same hits.
 """
@@ -14,8 +14,9 @@ import anyio.to_thread
 
 from pipeline import tokens
 from pipeline.protocols import Embedder, Reader
-from pipeline.query import Found, Question, Reranker, find
+from pipeline.query import Found, Question, Reranker, Table, find_in
 from pipeline.query_context import Context, candidates, fitted
+from pipeline.query_named import Named, Several, Surveyed, all_columns, check_columns, may_hold, of_each
 from pipeline.records import Column, EmbeddingSpace, Hit, Vector
 from pipeline.stored import About, Stored
 
@@ -75,23 +76,19 @@ class Asked:
 
 
 @dataclass(slots=True, kw_only=True)
-class Desk:
-    """Answers questions. What somebody may not see, no method gives them."""
+class Tables:
+    """The tables of one settings file, and what embeds the questions to them."""
 
     open_reader: Callable[[], Awaitable[Reader]]
-    embedder: Embedder
-    reranker: Reranker | None = None
-    only_web: bool = False
-    """Whether links that are none of the web are left out: a file's says where on this machine it lies."""
-    asked: Asked = field(init=False)
+    embedder: Embedder | None
+    """None: they are searched by words alone."""
+    name: str = ""
+    """Where a desk has others too: each of their sources is called `name.source`."""
     _reader: Reader | None = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def __post_init__(self) -> None:
-        self.asked = Asked(self.embedder)
-
-    async def snapshot(self) -> Reader:
-        """The tables as they are now, opened by the first who asks; where that failed, by the next.
+    async def snapshot(self) -> Reader | Named:
+        """As they are now, opened by the first who asks; where that failed, by the next.
 
         Raises:
             StoreError: the store cannot be reached or read.
@@ -99,24 +96,75 @@ class Desk:
         async with self._opening:
             if self._reader is None:
                 self._reader = await self.open_reader()
-        return await self._reader.snapshot()
+        now = await self._reader.snapshot()
+        return Named(self.name, now) if self.name else now
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """Answers questions. What somebody may not see, no method gives them.
+
+    It asks the tables of one settings file, or of several: all at once, as if they were one. If any of them
+    does not answer, there is no answer, and what is raised begins with their name.
+    """
+
+    tables: Sequence[Tables]
+    """At least one; if several, each with a name of its own."""
+    reranker: Reranker | None = None
+    only_web: bool = False
+    """Whether links that are none of the web are left out: a file's says where on this machine it lies."""
+    asked: dict[EmbeddingSpace, Asked] = field(init=False)
+    """What embeds the questions: once in each space, whosever tables are of it."""
+
+    def __post_init__(self) -> None:
+        self.asked = {one.space: Asked(one) for one in reversed(self._embedders)}
+
+    @property
+    def _embedders(self) -> list[Embedder]:
+        return [one.embedder for one in self.tables if one.embedder is not None]
+
+    async def snapshot(self) -> Surveyed:
+        """The tables as they are now.
+
+        Raises:
+            StoreError: a store cannot be reached or read.
+        """
+        taken = await of_each(self.tables, lambda one: one.snapshot())
+        return taken[0] if len(taken) == 1 else Several([one for one in taken if isinstance(one, Named)])
 
     async def columns(self) -> Sequence[Column]:
-        """What a filter can name.
+        """What a filter can name: of several tables, all that any of them has.
 
         Raises:
             StoreError: as `snapshot`.
         """
-        return await (await self.snapshot()).columns()
+        return all_columns(list((await self._columns(self.tables)).values()))
 
     async def search(self, question: Question) -> Found:
         """The page of hits that is asked for, best first.
 
         Raises:
-            DocweaveError: as `pipeline.query.find`.
+            SettingsError: the filter names a column that not all of the tables have.
+            DocweaveError: as `pipeline.query.find_in`.
         """
-        found = await find(await self.snapshot(), self.asked, question, self.reranker)
+        wanted = [one for one in self.tables if may_hold(one.name, question.where)]
+        if not wanted:
+            return Found(hits=[], more=False, around={})
+        if len(self.tables) > 1 and question.where.clause is not None:
+            check_columns(await self._columns(wanted), question.where.clause)
+        found = await find_in(await of_each(wanted, self._put), question, self.reranker)
         return _of_the_web(found) if self.only_web else found
+
+    async def _columns(self, tables: Sequence[Tables]) -> Mapping[str, Sequence[Column]]:
+        async def columns(one: Tables) -> Sequence[Column]:
+            return await (await one.snapshot()).columns()
+
+        found = await of_each(tables, columns)
+        return {one.name: columns for one, columns in zip(tables, found, strict=True)}
+
+    async def _put(self, one: Tables) -> Table:
+        embedder = None if one.embedder is None else self.asked[one.embedder.space]
+        return Table(name=one.name, reader=await one.snapshot(), embedder=embedder)
 
     async def context(self, question: Question, *, most: int) -> Context:
         """The best context of at most so many tokens.
@@ -146,19 +194,30 @@ class Desk:
         Raises:
             StoreError: as `snapshot`.
         """
-        return await (await self.snapshot()).counts(access)
 
-    async def space(self) -> EmbeddingSpace | None:
-        """Of the stored vectors; None while nothing is stored.
+        async def counts(one: Tables) -> Mapping[str, tuple[int, int]]:
+            return await (await one.snapshot()).counts(access)
+
+        found = await of_each(self.tables, counts)
+        return {name: counted for some in found for name, counted in some.items()}
+
+    async def spaces(self) -> Mapping[str, EmbeddingSpace | None]:
+        """Of the stored vectors, by the tables' names; None while nothing is stored in them.
 
         Raises:
             StoreError: as `snapshot`.
         """
-        return await (await self.snapshot()).space()
+
+        async def space(one: Tables) -> EmbeddingSpace | None:
+            return await (await one.snapshot()).space()
+
+        found = await of_each(self.tables, space)
+        return {one.name: space for one, space in zip(self.tables, found, strict=True)}
 
     async def aclose(self) -> None:
         """Give back what is held open."""
-        await self.embedder.aclose()
+        for embedder in self._embedders:
+            await embedder.aclose()
         if self.reranker is not None:
             await self.reranker.aclose()
 
@@ -185,8 +244,3 @@ def _document_of_the_web(stored: Stored) -> Stored:
         marks=tuple(replace(one, about=told(one.about)) for one in stored.marks),
         chunks=tuple(replace(one, about=told(one.about)) for one in stored.chunks),
     )
-
-
-def seen_by(question: Question, access: Access) -> Question:
-    """The same question, asked by somebody with these labels."""
-    return replace(question, where=replace(question.where, access=access))

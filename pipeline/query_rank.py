@@ -132,16 +132,24 @@ def of_each_document(order: Iterable[Hit], most: int) -> list[Hit]:
     return kept
 
 
-def diverse(order: Sequence[Hit], diversity: float, space: EmbeddingSpace) -> list[Hit]:
+def diverse(order: Sequence[Hit], diversity: float, spaces: Sequence[EmbeddingSpace]) -> list[Hit]:
     """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
 
     The next is always that of which (1 - diversity) x relevance - diversity x likeness is the most. Relevance
     is its place in the order, from 1 down to 0; likeness that of its vector to the most similar one before.
+
+    Args:
+        order: Best first.
+        diversity: 0 … 1.
+        spaces: Of each hit's vector. Of vectors of two spaces no likeness is known.
     """
     if not order:
         return []
-    rows = _stacked(order, space)
-    likeness = rows @ rows.T
+    likeness = np.zeros((len(order), len(order)), np.float32)
+    for space in dict.fromkeys(spaces):
+        of_space = [number for number, one in enumerate(spaces) if one == space]
+        rows = _stacked([order[number] for number in of_space], space)
+        likeness[np.ix_(of_space, of_space)] = rows @ rows.T
     relevance = 1 - np.arange(len(order)) / max(1, len(order))
     waiting, chosen = list(range(len(order))), []
     nearest = np.zeros(len(order))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal, TypeAlias
@@ -351,6 +351,42 @@ class Spending:
     highest_ratio: float
     """The most that the service counted for one token of ours, over a whole request; 0 if none tells."""
     cost_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One document that could not be brought up to date, and why."""
+
+    key: str
+    error: str
+    """The error's class."""
+    reason: str
+    url: str | None = None
+    """Where people find it, if that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestRun:
+    """How the latest run over a source went."""
+
+    source: str
+    at: datetime
+    """When it ended."""
+    seconds: float
+    error: str | None
+    """What ended it before its time."""
+    succeeded_at: datetime | None
+    """When the last one did that nothing ended before its time, whatever became of single documents."""
+    counts: Mapping[str, int]
+    """Of documents, chunks and requests, by the names that `SourceReport` gives them."""
+    failed: int
+    """Documents."""
+    failures: tuple[Failure, ...]
+    """The first of them."""
+
+    def following(self, before: LatestRun | None) -> LatestRun:
+        """The same run, where this is how the one before it went."""
+        return self if self.succeeded_at or not before else replace(self, succeeded_at=before.succeeded_at)
 
 
 ColumnType: TypeAlias = Literal["text", "integer", "number", "date", "boolean", "list"]

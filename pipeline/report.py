@@ -6,24 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from pipeline.errors import EmbedError
-from pipeline.records import EmbedReply, JsonValue
+from pipeline.records import EmbedReply, Failure, JsonValue, LatestRun
 
 Stage: TypeAlias = Literal["listing", "reading", "parsing", "embedding", "writing"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One document that could not be brought up to date, and why."""
-
-    key: str
-    error: str
-    """The error's class."""
-    reason: str
-    url: str | None = None
-    """Where people find it, if that is known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,6 +138,20 @@ class SourceReport:
         whole.stages = stages
         return whole
 
+    def latest(self, error: str | None) -> LatestRun:
+        """What is kept of the run, which ends now; `error` is what ended it before its time."""
+        now = datetime.now(UTC)
+        return LatestRun(
+            source=self.source,
+            at=now,
+            seconds=self.seconds,
+            error=error,
+            succeeded_at=None if error else now,
+            counts={name: getattr(self, name) for name in _COUNTS},
+            failed=len(self.failures),
+            failures=tuple(self.failures[:FAILURES_KEPT]),
+        )
+
     def as_json(self) -> dict[str, JsonValue]:
         """All of it, for a program to read."""
         value = asdict(self)
@@ -156,6 +159,12 @@ class SourceReport:
         return value
 
 
+FAILURES_KEPT = 100
+"""Of those of the latest run over a source: the store keeps no more."""
+_COUNTS = (
+    *("listed", "unchanged", "touched", "added", "changed", "renamed", "rewritten", "copies", "removed"),
+    *("withheld", "left", "chunks", "requests", "retries"),
+)
 _ADDED_UP = (
     *("touched", "added", "changed", "renamed", "rewritten", "copies", "removed", "chunks"),
     *("tokens", "counted", "cost_usd", "requests", "retries", "seconds"),

@@ -11,8 +11,8 @@ from typing import Any
 from pipeline import errors
 from pipeline.budget import Budget
 from pipeline.errors import DocweaveError
-from pipeline.records import ItemRef
-from pipeline.report import Failure, SourceReport
+from pipeline.records import Failure, ItemRef
+from pipeline.report import SourceReport
 
 BYTES_A_TOKEN = 4
 """Of an item as it is listed, roughly: for the size of a shard only."""

@@ -13,8 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,46 +60,6 @@ def note_run(path: Path, report: SourceReport, *, failed: bool) -> None:
         part = Path(file.name)
         part.chmod(0o644)  # the node exporter is another user
         part.replace(path)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatestRun:
-    """What the file says of the latest run over a source."""
-
-    at: datetime | None = None
-    succeeded_at: datetime | None = None
-    """When the last that did not fail ended."""
-    failed: int | None = None
-    """Documents."""
-    left: int | None = None
-    withheld: int | None = None
-
-
-def latest_runs(path: Path) -> Mapping[str, LatestRun]:
-    """The latest run over each source; nothing where there is no file, or it is nothing of ours.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    found: dict[str, LatestRun] = {}
-    for (name, labels), value in _read(path).items():
-        source = dict(labels).get("source")
-        if source is None:
-            continue
-        one = found.get(source, LatestRun())
-        match name:
-            case "docweave_last_run_timestamp_seconds":
-                one = replace(one, at=datetime.fromtimestamp(value, UTC))
-            case "docweave_last_success_timestamp_seconds":
-                one = replace(one, succeeded_at=datetime.fromtimestamp(value, UTC))
-            case "docweave_failed":
-                one = replace(one, failed=int(value))
-            case "docweave_left":
-                one = replace(one, left=int(value))
-            case "docweave_withheld":
-                one = replace(one, withheld=int(value))
-        found[source] = one
-    return found
 
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

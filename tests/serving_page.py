@@ -16,7 +16,7 @@ from apps.http.server import _also
 from config.build import build_pipeline
 from config.load import load_settings
 from config.settings import Settings
-from pipeline.records import Spending
+from pipeline.records import Failure, LatestRun, Spending
 from tests.ingested import ingest_now, written
 from tests.serving import served
 
@@ -39,25 +39,17 @@ DOCUMENTS = {
 SETTINGS = """
 chunking: {max_tokens: 40}
 columns: {year: integer}
-telemetry: {metrics_file: metrics.prom}
 sources:
   people: {type: files, path: docs/people, metadata: {year: 2024}}
   devices: {type: files, path: docs/devices, metadata: {year: 2025}}
   board: {type: files, path: docs/board, access: [board]}
 """
-METRICS = """\
-docweave_last_run_timestamp_seconds{source="devices"} 1.7e+09
-docweave_last_success_timestamp_seconds{source="devices"} 1.7e+09
-docweave_failed{source="devices"} 2.0
-docweave_left{source="devices"} 0.0
-docweave_withheld{source="devices"} 0.0
-"""
+RAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def indexed(folder: Path) -> Settings:
     """Settings over three sources, one of them labelled; what runs paid, and what the last one left."""
     settings = made(folder, SETTINGS, DOCUMENTS)
-    (folder / "metrics.prom").write_text(METRICS, encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
         pool.submit(anyio.run, _spend, settings).result()
     return settings
@@ -73,6 +65,21 @@ def made(folder: Path, settings: str, files: Mapping[str, str]) -> Settings:
 
 async def _spend(settings: Settings) -> None:
     async with build_pipeline(settings) as pipeline:
+        failures = (
+            Failure(key="a.pdf", error="ParseFailed", reason=HOSTILE, url="https://example.com/a.pdf"),
+        )
+        await pipeline.store.ran(
+            LatestRun(
+                source="devices",
+                at=RAN,
+                seconds=1.5,
+                error=None,
+                succeeded_at=RAN,
+                counts={"listed": 4, "left": 0, "withheld": 1},
+                failed=2,
+                failures=failures,
+            )
+        )
         for days, source, cost in ((9, "people", 0.5), (2, "people", 0.125), (2, "devices", 0.25)):
             await pipeline.store.spent(
                 Spending(
@@ -91,4 +98,4 @@ async def _spend(settings: Settings) -> None:
 
 def page_at(settings: Settings) -> AbstractContextManager[str]:
     """Its address."""
-    return served(create_app(desk_of(settings), settings.serve, is_open=True, also=_also(settings)))
+    return served(create_app(desk_of(settings), settings.serve, is_open=True, also=_also()))

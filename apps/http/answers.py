@@ -167,13 +167,25 @@ class SpaceModel(BaseModel):
     encoding: Literal["int8", "binary", "float16"]
 
 
+class TablesModel(BaseModel):
+    """The tables of one settings file."""
+
+    name: str = Field(description="The names of their sources begin with it, and a dot.")
+    space: SpaceModel | None
+    documents: int
+    chunks: int
+
+
 class StatusAnswer(BaseModel):
     """What the tables hold that the key sees."""
 
     version: str = Field(description="Of Docweave.")
-    space: SpaceModel | None = Field(description="None while nothing is stored.")
+    space: SpaceModel | None = Field(description="None while nothing is stored, or where there are several.")
     documents: int
     chunks: int
+    tables: list[TablesModel] = Field(
+        default=[], description="Those of each settings file, where several are asked."
+    )
 
 
 class HealthAnswer(BaseModel):
@@ -207,6 +219,11 @@ class Page:
 def document_path(source: str, key: str) -> str:
     """Where this API has a document."""
     return f"/v1/documents/{quote(source, safe='')}/{quote(key, safe='/')}"
+
+
+def passage_id(hit: Hit) -> str:
+    """Names the passage: the same one in every answer."""
+    return f"{hit.source}/{hit.key}#{hit.ordinal}"
 
 
 def hit_models(found: Found, page: Page) -> list[HitModel]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from apps.http import dify, documents, health, openai, searching
+from apps.http import dify, documents, health, open_webui, openai, searching
 from apps.http.answers import ErrorAnswer
 from apps.http.errors import answer_errors
 from apps.http.guard import OPEN, Guard
@@ -54,6 +54,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # its scripts would come from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # what apps call a tool that they make of it
         responses={
             "4XX": {"model": ErrorAnswer, "description": "The request cannot be answered as it is."},
             "5XX": {"model": ErrorAnswer, "description": "It cannot be answered just now."},
@@ -68,6 +69,7 @@ def create_app(
     app.include_router(documents.router, prefix="/v1")
     app.include_router(dify.router)
     app.include_router(openai.router)
+    app.include_router(open_webui.router)
     answer_errors(app)
     for add_to in also:
         add_to(app)

@@ -105,6 +105,7 @@ def _record(hit: Hit) -> DifyRecord:
     about: dict[str, JsonValue] = {
         "source": hit.source,
         "path": hit.key,
+        "ordinal": hit.ordinal,
         "url": hit.url,
         "document": document_path(hit.source, hit.key),
         "headings": [*hit.heading_path],

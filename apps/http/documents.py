@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from fastapi import APIRouter, Request
@@ -13,10 +14,12 @@ from apps.http.answers import (
     SourcesAnswer,
     SpaceModel,
     StatusAnswer,
+    TablesModel,
     document_answer,
 )
 from apps.http.asking import TheCaller, TheDesk
 from apps.http.errors import ApiError
+from pipeline.query_named import meant
 
 router = APIRouter(tags=["documents"])
 
@@ -43,13 +46,25 @@ async def sources(desk: TheDesk, caller: TheCaller) -> SourcesAnswer:
     )
 
 
-@router.get("/status")
+@router.get("/status", response_model_exclude_defaults=True)
 async def status(desk: TheDesk, caller: TheCaller, request: Request) -> StatusAnswer:
     """What the tables hold in all."""
-    space, counts = await desk.space(), await desk.counts(access=caller.access)
+    spaces, counts = await desk.spaces(), await desk.counts(access=caller.access)
+    told = {name: SpaceModel(**asdict(space)) if space else None for name, space in spaces.items()}
     return StatusAnswer(
         version=request.app.version,
-        space=SpaceModel(**asdict(space)) if space else None,
+        space=next(iter(told.values())) if len(set(spaces.values())) == 1 else None,
         documents=sum(documents for documents, _ in counts.values()),
         chunks=sum(chunks for _, chunks in counts.values()),
+        tables=[_tables(name, space, counts) for name, space in told.items() if name],
+    )
+
+
+def _tables(name: str, space: SpaceModel | None, counts: Mapping[str, tuple[int, int]]) -> TablesModel:
+    own = [counted for source, counted in counts.items() if meant(source, name)]
+    return TablesModel(
+        name=name,
+        space=space,
+        documents=sum(documents for documents, _ in own),
+        chunks=sum(chunks for _, chunks in own),
     )

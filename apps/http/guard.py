@@ -167,7 +167,7 @@ class Guard:
 
     def _caller(self, headers: Headers) -> Caller | None:
         """Whoever the key says; where none is needed and none is given, somebody who may see everything."""
-        given = headers.get("authorization")
+        given = _given(headers)
         if given is not None:
             kind, _, secret = given.partition(" ")
             key = self._keys.find(secret.strip()) if kind.lower() == "bearer" else None
@@ -183,7 +183,7 @@ class Guard:
     def _stranger(self, headers: Headers, address: str) -> _Refused:
         if wait := self._wrong.wait(address):
             return _later(wait)
-        if self._is_open and not self._keys.is_there and "authorization" not in headers:
+        if self._is_open and not self._keys.is_there and _given(headers) is None:
             return _Refused(
                 421, "without keys, only this machine's own names are answered for: see serve.hosts"
             )
@@ -207,6 +207,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _given(headers: Headers) -> str | None:
+    """The authorization, if there is any: apps that were told no key send `Bearer` and nothing after it."""
+    given = headers.get("authorization")
+    return None if given is None or given.strip().lower() == "bearer" else given
 
 
 def _later(seconds: float) -> _Refused:

@@ -20,6 +20,6 @@ async def healthz() -> HealthAnswer:
 @router.get("/readyz")
 async def readyz(desk: TheDesk) -> HealthAnswer:
     """The tables answer, and hold something: 503 until then."""
-    if await desk.space() is None:
+    if None in (await desk.spaces()).values():
         raise ApiError(503, "nothing is stored yet")
     return HealthAnswer(status="ok")

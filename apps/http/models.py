@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.errors import SettingsError
 from pipeline.query import Fusion, Mode, Question, Weights
 from pipeline.query_around import Around
 from pipeline.query_desk import Access, Desk
@@ -28,6 +30,23 @@ class Request(BaseModel):
     """Something that is asked: what is not known is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> Self:
+        """The request of these fields, for those that do not come by HTTP.
+
+        Raises:
+            SettingsError: one of them is unknown or out of its range.
+        """
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(cls.model_fields)
+                raise SettingsError(f"{name} is no option; valid: {known}") from None
+            raise SettingsError(f"{name}: {first['msg']}") from None
 
 
 class QuestionRequest(Request):

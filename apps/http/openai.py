@@ -109,8 +109,8 @@ async def search_vector_store(
 
 def _hit(hit: Hit) -> VectorStoreHit:
     plain = {name: one for name, one in hit.metadata.items() if isinstance(one, str | int | float | bool)}
-    about = {"source": hit.source, "path": hit.key, "title": hit.title, "url": hit.url, "page": hit.page}
-    about |= {"start": hit.start, "end": hit.end}
+    about = {"source": hit.source, "path": hit.key, "ordinal": hit.ordinal, "title": hit.title}
+    about |= {"url": hit.url, "page": hit.page, "start": hit.start, "end": hit.end}
     attributes = plain | {name: one for name, one in about.items() if one is not None}
     return VectorStoreHit(
         file_id=f"{hit.source}/{hit.key}",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,11 +12,10 @@ import uvicorn
 from apps.desk import desk_of
 from apps.http.app import AddTo, create_app
 from apps.http.guard import is_loopback
-from apps.options import settings_in
+from apps.options import all_settings_in
 from apps.page.routes import add_page
 from apps.serving_telemetry import observe_requests
 from config.keys import KeyRing
-from config.settings import Settings
 from flows.observed import start_traces
 from pipeline.errors import SettingsError
 
@@ -30,12 +28,16 @@ IDLE_SECONDS = 15
 
 
 def serve(
-    config: Path, host: str = "", port: int | None = None, *, tell: Callable[[str], None] = lambda _: None
+    configs: Sequence[Path],
+    host: str = "",
+    port: int | None = None,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C.
 
     Args:
-        config: The settings file.
+        configs: The settings files of the tables that are asked. The first say all else.
         host: Where to listen; as the settings say, if left out.
         port: Of it; 0 is any that is free.
         tell: Is told the address, once it is listened at.
@@ -44,7 +46,8 @@ def serve(
         SettingsError: the settings cannot be meant, the address cannot be listened at, or it is not this
             machine's own and there is no key.
     """
-    settings = settings_in(config)
+    tables = all_settings_in(configs)
+    settings = next(iter(tables.values()))
     host = host or settings.serve.host
     listening = _bound(host, settings.serve.port if port is None else port)
     is_local = is_loopback(str(listening.getsockname()[0]))
@@ -57,7 +60,7 @@ def serve(
         )
     start_traces(settings.telemetry)
     app = create_app(
-        desk_of(settings), settings.serve, is_open=is_local and not ring.is_there, also=_also(settings)
+        desk_of(tables), settings.serve, is_open=is_local and not ring.is_there, also=_also()
     )
     observe_requests(app)
     server = uvicorn.Server(
@@ -76,14 +79,13 @@ def serve(
         server.run(sockets=[listening])
 
 
-def _also(settings: Settings) -> list[AddTo]:
+def _also() -> list[AddTo]:
     """The page, and what extras bring."""
-    page = partial(add_page, settings.telemetry.metrics_file)
     if find_spec("mcp") is None:
-        return [page]
+        return [add_page]
     from apps.mcp.http import add_mcp  # noqa: PLC0415 - in an extra
 
-    return [page, add_mcp]
+    return [add_page, add_mcp]
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -5,15 +5,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from apps.exits import ending
-from apps.options import SETTINGS_FILE, Config, SeenAs, need, settings_in
+from apps.options import USUAL_CONFIGS, Configs, SeenAs, all_settings_in, need
 
 
 def mcp(
     *,
-    config: Config = Path(SETTINGS_FILE),
+    config: Configs = USUAL_CONFIGS,
     access: SeenAs = None,
 ) -> None:
     """Answer an assistant over standard input and output, by the Model Context Protocol.
@@ -26,7 +25,7 @@ def mcp(
     claude mcp add docweave -- docweave mcp --config /home/ada/notes/docweave.yaml
     """  # noqa: D301 - \b keeps the lines as they are
     with ending(as_json=False):
-        settings = settings_in(config)
+        settings = all_settings_in(config)
         need("mcp", "mcp", command="mcp", extra="mcp")
         from apps.desk import desk_of
         from apps.mcp.server import build

@@ -7,7 +7,9 @@ https://platform.openai.com/docs/mcp
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Annotated, Any, TypeAlias
@@ -18,14 +20,16 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
+from apps.http.answers import passage_id
+from apps.http.models import LONGEST_QUESTION, SearchRequest
+from config.logging_lines import TEXT
 from pipeline.errors import DocweaveError
-from pipeline.query import Found, Question
-from pipeline.query_around import Around, joined
+from pipeline.query import Found
+from pipeline.query_around import joined
 from pipeline.query_desk import Access, Desk
-from pipeline.query_rank import place_of
-from pipeline.records import Filter, JsonValue
+from pipeline.query_rank import Place, place_of
+from pipeline.records import Hit, JsonValue
 from pipeline.stored import Stored
-from pipeline.where import parse
 
 Asking: TypeAlias = Context[Any, Any]
 AccessOf: TypeAlias = Callable[[Asking], Access]
@@ -41,12 +45,13 @@ result has. Cite the url of what you use."""
 SEARCH = """\
 Find the passages of the documents that answer a question best.
 
-Gives JSON: `results`, best first, each with `id`, `title`, `url` and the passage as `text`."""
+Gives JSON: `results`, best first, each with `id`, `title`, `url`, and as `text` the passage with what stands
+beside it."""
 FETCH = """\
-Read a whole document.
+Read the whole document of a passage.
 
 Gives JSON: `id`, `title`, `text`, `url` and `metadata`. A document of more than 100,000 characters comes in
-parts: `metadata.next` says where the next one starts."""
+parts: `metadata.start` says where this one starts, `metadata.next` where the next one does."""
 SOURCES = """\
 List the sources of the documents, and how much there is of each.
 
@@ -57,6 +62,7 @@ READS = ToolAnnotations(readOnlyHint=True, idempotentHint=True, openWorldHint=Fa
 
 def build(desk: Desk, access_of: AccessOf) -> MCPServer[Any]:
     """The server. Every answer holds only what `access_of` whoever asks lets them see."""
+    logging.basicConfig(format=TEXT)  # or MCPServer has every line of this process broken at 80 columns
     server: MCPServer[Any] = MCPServer(
         "docweave",
         title="Docweave",
@@ -66,31 +72,34 @@ def build(desk: Desk, access_of: AccessOf) -> MCPServer[Any]:
     )
 
     @server.tool(description=SEARCH, annotations=READS, structured_output=False)
-    async def search(
-        query: Annotated[str, Field(description="A question, or words.", min_length=1, max_length=4_000)],
+    async def search(  # noqa: PLR0913, PLR0917 - a tool's arguments
+        query: Annotated[
+            str, Field(description="A question, or words.", min_length=1, max_length=LONGEST_QUESTION)
+        ],
         asking: Asking,
-        limit: Annotated[int, Field(description="How many documents, at most.", ge=1, le=50)] = 10,
+        limit: Annotated[int, Field(description="How many passages, at most.", ge=1, le=50)] = 10,
         sources: Annotated[
             list[str] | None, Field(description="Only of these sources, as list_sources has them.")
         ] = None,
         where: Annotated[
             str, Field(description="A filter, such as: year >= 2024 and path ~ 'handbook/**'")
         ] = "",
+        per_document: Annotated[
+            int | None, Field(description="At most so many passages of one document.", ge=1, le=50)
+        ] = None,
     ) -> str:
         with _refusing():
-            columns = await desk.columns() if where.strip() else ()
-            wanted = Filter(
-                sources=tuple(sources or ()), clause=parse(where, columns), access=access_of(asking)
+            asked = SearchRequest.of(
+                {
+                    "question": query,
+                    "limit": limit,
+                    "sources": sources or [],
+                    "where": where,
+                    "per_document": per_document,
+                    "around": "chunks",
+                }
             )
-            found = await desk.search(
-                Question(
-                    text=query,
-                    limit=limit,
-                    where=wanted,
-                    per_document=1,
-                    around=Around(unit="chunks", chunks=1),
-                )
-            )
+            found = await desk.search(await asked.put_to(desk, access_of(asking)))
         return _json({"results": _results(found)})
 
     @server.tool(description=FETCH, annotations=READS, structured_output=False)
@@ -98,15 +107,21 @@ def build(desk: Desk, access_of: AccessOf) -> MCPServer[Any]:
         id: Annotated[str, Field(description="As a result of search has it.")],  # noqa: A002 - ChatGPT's name
         asking: Asking,
         start: Annotated[
-            int, Field(description="Of a long document, where to go on: metadata.next.", ge=0)
-        ] = 0,
+            int | None,
+            Field(
+                description="Of a long document, where to go on: metadata.next. If left out, its "
+                "beginning, or where the passage stands.",
+                ge=0,
+            ),
+        ] = None,
     ) -> str:
         source, _, key = id.partition("/")
         with _refusing():
-            stored = await desk.document(source, key, access=access_of(asking))
-        if stored is None:
-            raise ToolError(f"there is no document {id!r}: take an id from a result of search")
-        return _json(_document(stored, start))
+            for one, ordinal in _meant(key):
+                stored = await desk.document(source, one, access=access_of(asking))
+                if stored is not None:
+                    return _json(_document(stored, _start(stored, ordinal) if start is None else start))
+        raise ToolError(f"there is no document {id!r}: take an id from a result of search")
 
     @server.tool(description=SOURCES, annotations=READS, structured_output=False)
     async def list_sources(asking: Asking) -> str:
@@ -145,33 +160,51 @@ def address(source: str, key: str) -> str:
 
 
 def text_of(stored: Stored) -> str:
-    """The document's text, as far as it was divided into passages; what stood between two is a blank line."""
-    parts: list[str] = []
-    end = 0
-    for row in stored.chunks:
-        if parts and row.chunk.start > end:
-            parts.append("\n\n")
-        parts.append(row.chunk.text)
-        end = row.chunk.end
-    return "".join(parts)
+    """The document's text, as far as it was divided into passages."""
+    return joined([row.chunk for row in stored.chunks])
+
+
+def _meant(key: str) -> list[tuple[str, int | None]]:
+    """What a key may stand for: that of a document with the ordinal of a passage, or of a document."""
+    passage = re.fullmatch(r"(.+)#(\d{1,9})", key, re.DOTALL)
+    return [*([(passage[1], int(passage[2]))] if passage else []), (key, None)]
+
+
+def _start(stored: Stored, ordinal: int | None) -> int:
+    """Of the text, where the part begins that has this passage."""
+    before = [row.chunk for row in stored.chunks if ordinal is not None and row.chunk.ordinal <= ordinal]
+    length = len(joined(before))
+    return length - len(before[-1].text) if before and length > MOST_CHARACTERS else 0
+
+
+def _told_once(found: Found) -> Iterator[tuple[Hit, Sequence[Hit]]]:
+    """The hits, each with the chunks beside it that no other result has: what stands twice is read twice."""
+    told: set[Place] = {place_of(hit) for hit in found.hits}
+    for hit in found.hits:
+        around = found.around.get(place_of(hit)) or (hit,)
+        chunks = [one for one in around if place_of(one) == place_of(hit) or place_of(one) not in told]
+        told |= {place_of(one) for one in chunks}
+        yield hit, chunks
 
 
 def _results(found: Found) -> list[JsonValue]:
     return [
         {
-            "id": f"{hit.source}/{hit.key}",
+            "id": passage_id(hit),
             "title": hit.title or hit.key,
             "url": hit.url or address(hit.source, hit.key),
-            "text": joined(found.around.get(place_of(hit)) or [hit]),
+            "text": joined(chunks),
             "metadata": {
                 "source": hit.source,
+                "key": hit.key,
+                "ordinal": hit.ordinal,
                 "headings": list(hit.heading_path),
                 "page": hit.page,
                 "score": round(hit.score, 6),
                 **({"similarity": round(hit.similarity, 4)} if hit.similarity is not None else {}),
             },
         }
-        for hit in found.hits
+        for hit, chunks in _told_once(found)
     ]
 
 
@@ -179,13 +212,17 @@ def _document(stored: Stored, start: int) -> dict[str, JsonValue]:
     about = stored.marks[0].about if stored.marks else stored.chunks[0].about
     text = text_of(stored)
     following = start + MOST_CHARACTERS
-    more: dict[str, JsonValue] = {"next": following, "characters": len(text)} if following < len(text) else {}
+    part: dict[str, JsonValue] = {}
+    if len(text) > MOST_CHARACTERS:
+        part = {"start": start, "characters": len(text)}
+    if following < len(text):
+        part["next"] = following
     return {
         "id": f"{stored.source}/{stored.key}",
         "title": about.title or stored.key,
         "text": text[start:following],
         "url": about.url or address(stored.source, stored.key),
-        "metadata": {**about.metadata, "source": stored.source, "media_type": about.media_type, **more},
+        "metadata": {**about.metadata, "source": stored.source, "media_type": about.media_type, **part},
     }
 
 

@@ -2,54 +2,61 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
+from apps.http.answers import SourceModel
 from apps.http.asking import TheCaller, TheDesk
 from apps.http.errors import ApiError
-from apps.page.survey import Surveys
+from apps.page.survey import SourceSeen, Surveys
+from pipeline.query_desk import web_link
 from pipeline.records import Spending
-from pipeline.telemetry_metrics import latest_runs
+from pipeline.report import FAILURES_KEPT
 
-log = logging.getLogger(__name__)
 router = APIRouter(tags=["overview"])
 
 LATEST_RUNS = 100
 
 
+class FailureModel(BaseModel):
+    """A document that could not be read, and why."""
+
+    key: str
+    reason: str
+    url: Annotated[str | None, AfterValidator(web_link)] = Field(description="A link of the web.")
+
+
 class RunModel(BaseModel):
     """The latest run over a source."""
 
-    at: datetime | None
-    succeeded_at: datetime | None = Field(description="When the last that did not fail ended.")
-    failed: int | None = Field(description="Documents that failed in it.")
-    left: int | None = Field(description="Documents that a budget left for the next.")
-    withheld: int | None = Field(description="Removals that wait for approval.")
+    at: datetime = Field(description="When it ended.")
+    seconds: float
+    error: str | None = Field(description="What ended it before its time.")
+    succeeded_at: datetime | None = Field(
+        description="When the last one did that nothing ended before its time."
+    )
+    counts: dict[str, int] = Field(
+        description="Documents by what became of them; removals that wait for approval (withheld); documents "
+        "that a budget left for the next (left); passages and requests."
+    )
+    failed: int = Field(description="Documents that failed in it.")
+    failures: list[FailureModel] = Field(description=f"The first {FAILURES_KEPT} of them.")
 
 
-class FreshModel(BaseModel):
+class FreshModel(SourceModel):
     """How a source stands."""
 
-    name: str
-    documents: int
-    chunks: int
     tokens: int
     newest: datetime | None = Field(description="When rows of it were last written.")
     oldest: datetime | None = Field(description="When the rows of its oldest document were.")
     paid_at: datetime | None = Field(
         description="When a run last paid for vectors of it. For a key that sees everything."
     )
-    run: RunModel | None = Field(
-        description="Where runs leave their figures in a file (telemetry.metrics_file), for a key that sees "
-        "everything."
-    )
+    run: RunModel | None = Field(description="For a key that sees everything.")
 
 
 class ChangedModel(BaseModel):
@@ -62,34 +69,37 @@ class ChangedModel(BaseModel):
 
 
 class FreshnessAnswer(BaseModel):
-    """The sources of which the key sees any document, and what was written last of them."""
+    """The sources of which the key sees any document, and what was written last of them.
+
+    A key that sees everything is told of those, too, of which there is nothing because their last run failed.
+    """
 
     sources: list[FreshModel]
     latest: list[ChangedModel] = Field(description="The last written first.")
-    runs_known: bool = Field(description="Whether runs leave their figures, and the key may see them.")
+    runs_known: bool = Field(description="Whether the key may see how runs went.")
 
 
-class SpentModel(BaseModel):
-    """What a source's runs of one day paid a model for."""
+class CostModel(BaseModel):
+    """What a model was paid for a source's vectors."""
+
+    source: str
+    model: str
+    requests: int
+    tokens: int
+    cost_usd: float
+
+
+class SpentModel(CostModel):
+    """By the runs of one day."""
 
     day: date = Field(description="In UTC.")
-    source: str
-    model: str
     runs: int
-    requests: int
-    tokens: int
-    cost_usd: float
 
 
-class PaidModel(BaseModel):
-    """What a run paid."""
+class PaidModel(CostModel):
+    """By one run."""
 
     at: datetime
-    source: str
-    model: str
-    requests: int
-    tokens: int
-    cost_usd: float
 
 
 class SpendingAnswer(BaseModel):
@@ -124,29 +134,20 @@ def _surveys(request: Request) -> Surveys:
     return surveys
 
 
-def _metrics_file(request: Request) -> Path | None:
-    path: Path | None = request.app.state.metrics_file
-    return path
-
-
 TheSurveys = Annotated[Surveys, Depends(_surveys)]
 
 
 @router.get("/freshness")
-async def freshness(
-    desk: TheDesk,
-    caller: TheCaller,
-    surveys: TheSurveys,
-    metrics_file: Annotated[Path | None, Depends(_metrics_file)],
-) -> FreshnessAnswer:
+async def freshness(desk: TheDesk, caller: TheCaller, surveys: TheSurveys) -> FreshnessAnswer:
     """How fresh each source is, and which documents were written last."""
     reader = await desk.snapshot()
     seen = await surveys.survey(reader, caller.access)
-    runs: Mapping[str, RunModel] | None = None
+    runs: dict[str, RunModel] = {}
     paid: dict[str, datetime] = {}
     if caller.access is None:
         paid = {one.source: one.at for one in await reader.spending()}
-        runs = await asyncio.to_thread(_runs, metrics_file)
+        runs = {one.source: RunModel.model_validate(one, from_attributes=True) for one in await reader.runs()}
+    failing = [name for name, run in runs.items() if run.error or run.failed]
     return FreshnessAnswer(
         sources=[
             FreshModel(
@@ -157,9 +158,9 @@ async def freshness(
                 newest=one.newest,
                 oldest=one.oldest,
                 paid_at=paid.get(name),
-                run=(runs or {}).get(name),
+                run=runs.get(name),
             )
-            for name, one in seen.sources.items()
+            for name, one in (dict.fromkeys(failing, SourceSeen()) | seen.sources).items()
         ],
         latest=[
             ChangedModel(
@@ -167,20 +168,8 @@ async def freshness(
             )
             for one in seen.newest
         ],
-        runs_known=runs is not None,
+        runs_known=caller.access is None,
     )
-
-
-def _runs(metrics_file: Path | None) -> Mapping[str, RunModel] | None:
-    """Of each source; None where runs leave no figures."""
-    if metrics_file is None:
-        return None
-    try:
-        found = latest_runs(metrics_file)
-    except (OSError, ValueError) as error:
-        log.warning("telemetry.metrics_file cannot be read: %s", type(error).__name__)
-        return None
-    return {name: RunModel.model_validate(one, from_attributes=True) for name, one in found.items()}
 
 
 @router.get("/spending")

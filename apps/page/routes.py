@@ -63,14 +63,12 @@ def files() -> dict[str, File]:
     return found
 
 
-def add_page(metrics_file: Path | None, app: FastAPI) -> None:
+def add_page(app: FastAPI) -> None:
     """Answer with the page at `/`, and with what it asks for beside the search.
 
     Args:
-        metrics_file: Where runs leave their figures (`telemetry.metrics_file`), if they do.
         app: Lets `app.state.without_key` through without a key.
     """
-    app.state.metrics_file = metrics_file
     app.state.surveys = Surveys()
     app.include_router(overview.router, prefix="/v1")
     for path, file in files().items():

@@ -20,8 +20,8 @@ import anyio.to_thread
 import numpy as np
 
 from apps.page.projection import flat, mean_of
-from pipeline.protocols import Reader
 from pipeline.query_desk import Access
+from pipeline.query_named import Surveyed
 from pipeline.stored import About, StoredMarks
 
 KEPT = 16
@@ -99,7 +99,7 @@ class Surveys:
         default_factory=OrderedDict
     )
 
-    async def survey(self, reader: Reader, access: Access) -> Survey:
+    async def survey(self, reader: Surveyed, access: Access) -> Survey:
         """What somebody with these labels sees.
 
         Raises:
@@ -109,7 +109,7 @@ class Surveys:
         assert isinstance(made, Survey)  # noqa: S101 - by its name
         return made
 
-    async def map(self, reader: Reader, access: Access) -> Map:
+    async def map(self, reader: Surveyed, access: Access) -> Map:
         """A map of what somebody with these labels sees.
 
         Raises:
@@ -121,7 +121,7 @@ class Surveys:
         return made
 
     async def _once(
-        self, what: str, reader: Reader, access: Access, make: Callable[[], Awaitable[Survey | Map]]
+        self, what: str, reader: Surveyed, access: Access, make: Callable[[], Awaitable[Survey | Map]]
     ) -> Survey | Map:
         labels = None if access is None else tuple(sorted(set(access)))
         key = (what, await reader.version(), labels)
@@ -150,7 +150,7 @@ async def _in_thread(make: Callable[[], Awaitable[Survey | Map]]) -> Survey | Ma
     return await anyio.to_thread.run_sync(lambda: anyio.run(run))
 
 
-async def survey(reader: Reader, access: Access) -> Survey:
+async def survey(reader: Surveyed, access: Access) -> Survey:
     """Look at every document once. Memory grows with the sample alone."""
     sources: dict[str, SourceSeen] = {}
     newest: list[tuple[datetime, int, StoredMarks]] = []
@@ -196,7 +196,7 @@ def _drawn(place: Place) -> int:
     )
 
 
-async def mapped(reader: Reader, access: Access, seen: Survey) -> Map:
+async def mapped(reader: Surveyed, access: Access, seen: Survey) -> Map:
     """Read the sample's vectors, and lay them flat."""
     space = await reader.space()
     by_source: dict[str, list[str]] = {}

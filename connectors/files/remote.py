@@ -1,4 +1,4 @@
-"""Documents in object storage, on a web server that lists its folders, or in a ZIP archive."""
+"""Documents in object storage, on a web server that lists its folders, over SFTP, or in a ZIP archive."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from connectors.files.archive import Archive
 from connectors.files.http_folder import HttpFolder
 from connectors.files.local import FilesConnector
 from connectors.files.settings import FilesSettings
+from connectors.files.sftp import SftpFolder
 from connectors.objects import Objects
-from connectors.storage import HTTP, address
+from connectors.storage import HTTP, SFTP, address
 from pipeline.records import ItemRef, RawDocument
 
 
@@ -70,6 +71,9 @@ def files_connector(*, source: str, settings: FilesSettings) -> FilesConnector |
             source=source, url=settings.url, options=settings.options, max_bytes=settings.max_bytes
         )
         return RemoteFiles(source=source, settings=settings, place=folder)
+    if at.scheme == SFTP:
+        sftp = SftpFolder(source=source, at=at, options=settings.options)
+        return RemoteFiles(source=source, settings=settings, place=sftp)
     root = at._replace(path="") if at.archive else at
     objects = Objects(source=source, at=root, options=settings.options)
     place: Place = Archive(source=source, at=at, objects=objects) if at.archive else objects

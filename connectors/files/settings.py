@@ -17,7 +17,7 @@ class FilesSettings(SharedSettings):
     shaping: ClassVar[tuple[str, ...]] = ("path", "url")
 
     type: Literal["files"] = Field(
-        description="Files in a folder, in object storage, on a web server, or in a ZIP archive."
+        description="Files in a folder, in object storage, on a web server, over SFTP, or in a ZIP archive."
     )
     path: LocalPath | None = Field(
         default=None, description="The folder on this machine; relative to the YAML file."
@@ -25,7 +25,8 @@ class FilesSettings(SharedSettings):
     url: StorageUrl | None = Field(
         default=None,
         description="A folder elsewhere, in place of path: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, "
-        "az://CONTAINER/FOLDER; on a web server that lists it: https://HOST/FOLDER/; in an archive: "
+        "az://CONTAINER/FOLDER; on a web server that lists it: https://HOST/FOLDER/; over SFTP: "
+        "sftp://HOST/FOLDER; in an archive: "
         "zip://FILE.zip!/FOLDER, zip+s3://BUCKET/FILE.zip!/FOLDER.",
     )
     options: StorageOptions = Field(

@@ -84,7 +84,7 @@ class Pace:
 
         Args:
             most_in_flight: So many attempts at a time, if the service bears them.
-            requests_per_minute: Attempts in any 60 seconds; None for no ceiling.
+            requests_per_minute: Attempts in any 60 seconds, as the service counts them; None for no ceiling.
             tokens_per_minute: Their tokens in any 60 seconds; None for no ceiling. An attempt of more tokens
                 has the minute to itself.
             clock: Tells the seconds, for calls and their paces the same.
@@ -152,7 +152,7 @@ class Pace:
             self._answered(turn)
         finally:
             self._slots.end()
-            self._window.correct(spent, turn.tokens)
+            self._window.end(self._clock(), spent, turn.tokens)
             self._breaker.ended(turn.number, self._clock())
             self._wake_first()
 
@@ -168,7 +168,7 @@ class Pace:
             # Nothing is awaited between here and the caller's block: who is cancelled has taken nothing.
             turn.number, turn.crowd = self._slots.begin(), self._slots.in_flight
             self._breaker.begins(turn.number)
-            return self._window.spend(self._clock(), turn.tokens)
+            return self._window.begin(turn.tokens)
         finally:
             self._queue.remove(place)
             self._wake_first()

@@ -13,13 +13,18 @@ SECONDS = 60.0
 class Spent:
     """One attempt that began."""
 
-    at: float
     tokens: int
-    past: bool = False
+    until: float = math.inf
+    """When it counts no more: a minute after it ended."""
 
 
 class Window:
-    """The attempts of the last minute and their tokens: in any 60 seconds no more than is allowed."""
+    """The attempts of the last minute and their tokens: in any 60 seconds no more than is allowed.
+
+    So it is for who is asked, whose minutes are those in which requests come in: after they were sent and
+    before they are answered, however long either takes. An attempt counts from its begin to a minute after its
+    end: of any two that come in within a minute, the later one saw the other.
+    """
 
     # aiolimiter's bucket lets twice the rate through in the first minute; pyrate-limiter and limits keep an
     # entry for each token; and none of the three ever lets through what is larger than the ceiling.
@@ -29,36 +34,41 @@ class Window:
         self._most_requests = requests or math.inf
         self._most_tokens = tokens or math.inf
         self._kept = requests is not None or tokens is not None
-        self._spent: deque[Spent] = deque()
+        self._in_flight: set[Spent] = set()
+        self._ended: deque[Spent] = deque()
+        """By when they ended."""
         self._tokens = 0
 
     def seconds_to_wait(self, now: float, tokens: int) -> float:
-        """Until one more attempt fits. One of more tokens than ever fit does where no others are."""
+        """Until one more attempt fits; infinite where another must end first.
+
+        One of more tokens than ever fit does where no others are.
+        """
         self._forget(now)
+        left, crowd = self._tokens, len(self._ended) + len(self._in_flight)
         fits_at = now
-        if len(self._spent) >= self._most_requests:
-            fits_at = self._spent[0].at + SECONDS
-        left = self._tokens
-        for spent in self._spent:
-            if not tokens or not left or left + tokens <= self._most_tokens:
+        for spent in [*self._ended, *self._in_flight]:
+            if crowd < self._most_requests and (not tokens or not left or left + tokens <= self._most_tokens):
                 break
-            left -= spent.tokens
-            fits_at = max(fits_at, spent.at + SECONDS)
+            left, crowd = left - spent.tokens, crowd - 1
+            fits_at = max(fits_at, spent.until)
         return fits_at - now
 
-    def spend(self, now: float, tokens: int) -> Spent:
+    def begin(self, tokens: int) -> Spent:
         """An attempt begins."""
-        spent = Spent(at=now, tokens=tokens)
+        spent = Spent(tokens=tokens)
         if self._kept:
-            self._spent.append(spent)
+            self._in_flight.add(spent)
             self._tokens += tokens
         return spent
 
-    def correct(self, spent: Spent, tokens: int) -> None:
-        """It had so many tokens."""
-        if self._kept and not spent.past:
+    def end(self, now: float, spent: Spent, tokens: int) -> None:
+        """It has ended, and had so many tokens."""
+        if self._kept:
+            self._in_flight.remove(spent)
             self._tokens += tokens - spent.tokens
-            spent.tokens = tokens
+            spent.tokens, spent.until = tokens, now + SECONDS
+            self._ended.append(spent)
 
     def tell(self) -> str:
         """What is allowed."""
@@ -66,8 +76,5 @@ class Window:
         return ", ".join(f"{name} {most:,}" for name, most in named if math.isfinite(most))
 
     def _forget(self, now: float) -> None:
-        # The same sum as in `fits_at`: whoever waits until then finds it done, whatever the rounding.
-        while self._spent and self._spent[0].at + SECONDS <= now:
-            oldest = self._spent.popleft()
-            oldest.past = True
-            self._tokens -= oldest.tokens
+        while self._ended and self._ended[0].until <= now:
+            self._tokens -= self._ended.popleft().tokens

@@ -19,7 +19,7 @@ from pipeline.stores._predicates import json_path, literal
 from pipeline.stores._schema import ACCESS, LATER, kind_of
 
 if TYPE_CHECKING:
-    from lancedb import AsyncTable
+    from pipeline.stores._core import CoreTable
 
 PIN = "docweave.column"
 """The key of a column's own metadata under which it says what it holds."""
@@ -68,12 +68,12 @@ def lacking(name: str, schema: pa.Schema) -> list[pa.Field]:
     return [pa.field(*later) for later in LATER[kind_of(name)].items() if not _has(later[0], schema)]
 
 
-async def grow_later(table: AsyncTable, fields: Sequence[pa.Field]) -> None:
+async def grow_later(table: CoreTable, fields: Sequence[pa.Field]) -> None:
     """Add these columns, NULL in each row: no data is written. Metadata under their names gives way."""
     schema = await table.schema()
     if there := [field.name for field in fields if field.name in schema.names]:
         await table.drop_columns(there)
-    await table.add_columns(pa.schema(fields))
+    await table.add_columns_with_schema(pa.schema(fields))
 
 
 def _has(name: str, schema: pa.Schema) -> bool:
@@ -87,7 +87,7 @@ def owed(schema: pa.Schema, columns: Iterable[Column]) -> list[Column]:
     return [column for column in columns if column not in there]
 
 
-async def grow(table: AsyncTable, columns: Iterable[Column]) -> None:
+async def grow(table: CoreTable, columns: Iterable[Column]) -> None:
     """Add the columns that the table has not, filled from the metadata that is stored.
 
     One that it has with another type, or from another place, is dropped first; so is one that is not pinned,
@@ -100,13 +100,14 @@ async def grow(table: AsyncTable, columns: Iterable[Column]) -> None:
     if wrong := [column.name for column in new if column.name in schema.names]:
         await table.drop_columns(wrong)
     if new:
-        await table.add_columns({column.name: fill(column) for column in new})
+        await table.add_columns([(column.name, fill(column)) for column in new])
     if changed:
-        pins = ({"path": column.name, "metadata": {PIN: _pin(column)}} for column in changed)
-        await table.update_field_metadata(*pins)
+        await table.update_field_metadata(
+            [{"path": column.name, "metadata": {PIN: _pin(column)}} for column in changed]
+        )
 
 
-async def drop(table: AsyncTable, names: Iterable[str]) -> None:
+async def drop(table: CoreTable, names: Iterable[str]) -> None:
     """Drop those of these columns that the table has of metadata, and no other."""
     if there := [column.name for column in pinned_columns(await table.schema()) if column.name in names]:
         await table.drop_columns(there)

@@ -1,15 +1,16 @@
 """LanceDB's compiled core by itself, without the Python package around it.
 
-`import lancedb` takes seconds, for much that a search and an ingest have no use for (its cloud client,
-pydantic models, embedding functions). The package's own extension module does all that they need in a tenth
-of that. What is used of it is written down here as protocols, and looked for when it is loaded; what is
-handed to it in writing is in `_core_writing`. See docs/adr/0002.
+`import lancedb` takes seconds, for much that nothing here has a use for (its cloud client, pydantic models,
+embedding functions). The package's own extension module does all that is needed in a tenth of that. What is
+used of it is written down here as protocols, and looked for when it is loaded; what is handed to it in
+writing is in `_core_writing`. See docs/adr/0002.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -29,6 +30,8 @@ PACKAGE = "lancedb"
 CORE = "lancedb._lancedb"
 M_ARENA_MAX = -8
 """From glibc's malloc.h."""
+ROWS_A_BATCH = 1_024
+"""That are read and computed on together."""
 
 
 class CoreRows(Protocol):
@@ -136,6 +139,39 @@ class CoreVersion(TypedDict):
     version: int
     timestamp: int
     """In nanoseconds since 1970, UTC."""
+    metadata: Mapping[str, str]
+
+
+class CoreTag(TypedDict):
+    """A version that somebody gave a name, and wants kept."""
+
+    version: int
+
+
+class CoreTags(Protocol):
+    """The tags of a table."""
+
+    async def list(self) -> Mapping[str, CoreTag]:
+        """All of them, by name."""
+
+
+class CoreCompaction(Protocol):
+    """What putting small files together came to."""
+
+    fragments_removed: int
+
+
+class CorePrune(Protocol):
+    """What clearing away came to."""
+
+    old_versions_removed: int
+
+
+class CoreOptimized(Protocol):
+    """What tending a table came to."""
+
+    compaction: CoreCompaction
+    prune: CorePrune
 
 
 class CoreUpdate(Protocol):
@@ -199,8 +235,8 @@ class CoreTable(Protocol):
     async def update(self, updates: dict[str, str], where: str) -> CoreUpdate:
         """Set columns to SQL values where this SQL holds. What others commit meanwhile is looked at anew."""
 
-    async def optimize(self, *, cleanup_since_ms: int, delete_unverified: bool) -> object:
-        """Compact, and clear away what is older than so many milliseconds."""
+    async def optimize(self, *, cleanup_since_ms: int, delete_unverified: bool) -> CoreOptimized:
+        """Compact, extend the indexes, and clear away what is older than so many milliseconds."""
 
     async def create_index(self, column: str, index: object, *, replace: bool, train: bool) -> object:
         """Index a column. What `index` is, the core knows by the name of its class: see `_core_writing`.
@@ -212,11 +248,30 @@ class CoreTable(Protocol):
             train: Of the rows that are there.
         """
 
+    async def drop_index(self, name: str) -> None:
+        """Have this index no longer."""
+
     async def list_indices(self) -> list[CoreIndex]:
         """Its indexes."""
 
     async def index_stats(self, name: str) -> Mapping[str, int] | None:
         """How an index is doing; None where there is none."""
+
+    @property
+    def tags(self) -> CoreTags:
+        """Its tags."""
+
+    async def add_columns(self, columns: list[tuple[str, str]]) -> object:
+        """Add columns of these names, each filled with the value of its SQL; one commit."""
+
+    async def add_columns_with_schema(self, schema: pa.Schema) -> object:
+        """Add these columns, NULL in each row; one commit."""
+
+    async def drop_columns(self, columns: list[str]) -> object:
+        """Drop these columns; one commit."""
+
+    async def update_field_metadata(self, updates: list[dict[str, object]]) -> object:
+        """Change the metadata of columns, each by `path` and `metadata`; one commit."""
 
 
 class CoreConnection(Protocol):
@@ -340,6 +395,7 @@ def load_core() -> ModuleType:
     if loaded := sys.modules.get(CORE):
         return loaded
     _share_heaps()
+    _use_all_processors()
     package = PathFinder.find_spec(PACKAGE)
     if package is None:
         raise StoreRefused("the package lancedb is not installed: run ./scripts/setup")
@@ -370,14 +426,28 @@ def _share_heaps() -> None:
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
+def _use_all_processors() -> None:
+    """Have Lance compute on all processors of a small machine; what the environment says stays.
+
+    It keeps two of them for reading, which leaves one of two, and splits the rows to be indexed among half of
+    them, in batches of 8,192. On two processors an exact search of 100,000 vectors took 54 ms and takes
+    32 ms, and ten thousand new chunks were compacted and indexed in 0.92 s and are in 0.63 s.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("LANCE_IO_CORE_RESERVATION", "0")
+    os.environ.setdefault("LANCE_FTS_NUM_SHARDS", str(min(processors, max(2, processors // 2))))
+    os.environ.setdefault("LANCE_DEFAULT_BATCH_SIZE", str(ROWS_A_BATCH))
+
+
 def _missing(core: ModuleType) -> list[str]:
     """What is used and not there: a change shows here, and not in the middle of a search."""
     wanted = {
         "Connection": ("open_table", "create_table", "drop_table", "list_tables"),
         "Table": (
             *("schema", "version", "checkout", "list_versions", "query", "stats", "name", "count_rows"),
-            *("update", "optimize", "list_indices", "index_stats"),
-            *("add", "execute_merge_insert", "delete", "create_index", "take_row_ids"),
+            *("update", "optimize", "list_indices", "index_stats", "tags", "create_index", "drop_index"),
+            *("add", "execute_merge_insert", "delete", "take_row_ids"),
+            *("add_columns", "add_columns_with_schema", "drop_columns", "update_field_metadata"),
         ),
         "Query": (
             *("where", "limit", "select_columns", "select", "order_by", "execute"),

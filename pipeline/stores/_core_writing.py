@@ -22,6 +22,48 @@ class BTree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bitmap:
+    """An index of few values. The core knows it by the name of its class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelList:
+    """An index of lists of values. The core knows it by the name of its class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Partitioned:
+    """An index of vectors in partitions. The core reads it by the names of its class and attributes.
+
+    What is not said here is as in `lancedb.index`.
+    """
+
+    distance_type: str
+    num_partitions: int
+    max_iterations: int = 50
+    sample_rate: int = 256
+    target_partition_size: None = None
+    accelerator: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IvfFlat(_Partitioned):
+    """One that holds the vectors as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IvfSq(_Partitioned):
+    """One that holds a byte for each dimension."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IvfRq(_Partitioned):
+    """One that holds bits for each dimension."""
+
+    num_bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FTS:
     """An index of words. The core reads it by the names of its class and attributes.
 

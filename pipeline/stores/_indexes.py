@@ -5,18 +5,13 @@ Those that it has from the start are `Tables.index`'s. `benchmarks/vector_index.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
 
 from pipeline.stores import _core
 from pipeline.stores._column_fields import pinned_columns
 from pipeline.stores._columns import wanted_indexes
+from pipeline.stores._core_writing import Bitmap, BTree, IvfFlat, IvfRq, IvfSq, LabelList
 from pipeline.upkeep import Policy
-
-if TYPE_CHECKING:
-    from lancedb import AsyncTable
-    from lancedb.index import Bitmap, BTree, IvfFlat, IvfRq, IvfSq, LabelList
 
 VECTOR = "vector"
 VECTOR_INDEX = "vector_idx"
@@ -68,7 +63,7 @@ def wants_vectors(rows: int, policy: Policy) -> bool:
     return policy.vector_rows is not None and rows >= policy.vector_rows
 
 
-async def build(table: AsyncTable, column: str, rows: int) -> None:
+async def build(table: _core.CoreTable, column: str, rows: int) -> None:
     """Make the index of a column, in place of the one that it has."""
     schema = await table.schema()
     if column == VECTOR:
@@ -76,13 +71,10 @@ async def build(table: AsyncTable, column: str, rows: int) -> None:
     else:
         kind = "BITMAP" if column in OF_FEW_VALUES else wanted_indexes(pinned_columns(schema)).get(column)
         config = _of_values(kind)
-    # lancedb takes IvfSq, and forgets it in its types
-    await table.create_index(column, config=config, replace=True)  # type: ignore[arg-type]
+    await table.create_index(column, config, replace=True, train=True)
 
 
 def _of_vectors(schema: pa.Schema, rows: int) -> IvfFlat | IvfRq | IvfSq:
-    from lancedb.index import IvfFlat, IvfRq, IvfSq  # noqa: PLC0415 - whoever builds has imported it
-
     partitions = max(1, rows // ROWS_A_PARTITION)
     if pa.types.is_uint8(schema.field(VECTOR).type.value_type):  # bits: the index holds them as they are
         return IvfFlat(distance_type="hamming", num_partitions=partitions)
@@ -92,8 +84,6 @@ def _of_vectors(schema: pa.Schema, rows: int) -> IvfFlat | IvfRq | IvfSq:
 
 
 def _of_values(kind: str | None) -> Bitmap | BTree | LabelList:
-    from lancedb.index import Bitmap, BTree, LabelList  # noqa: PLC0415 - as above
-
     if kind == "BITMAP":
         return Bitmap()
     return LabelList() if kind == "LABEL_LIST" else BTree()

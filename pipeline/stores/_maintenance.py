@@ -6,17 +6,12 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from pipeline.stores import _indexes
+from pipeline.stores._core import CoreTable
 from pipeline.stores._replacing import IS_TOMB, sweep
-from pipeline.stores._upkeep import ALWAYS, Version, segments, spared, versions
+from pipeline.stores._upkeep import ALWAYS, Version, optimize, segments, spared, versions
 from pipeline.upkeep import Policy, Tended
-
-if TYPE_CHECKING:
-    from lancedb import AsyncTable
-
-    from pipeline.stores._core import CoreStats
 
 SPARE_FRAGMENTS = 4
 """Files of rows beyond those that must be: from so many on, they are put together."""
@@ -39,7 +34,7 @@ ORPHANS_AFTER = timedelta(hours=1)
 class Subject:
     """A table, and how it is to be tended."""
 
-    table: AsyncTable
+    table: CoreTable
     name: str
     folder: Path | None
     """Where its files are; None on object storage."""
@@ -69,7 +64,7 @@ async def look(subject: Subject) -> Tended:
     """What is due. Writes nothing."""
     table, policy = subject.table, subject.policy
     rows, fragments = await _size(table)
-    schema, indexes = await table.schema(), list(await table.list_indices())
+    schema, indexes = await table.schema(), await table.list_indices()
     tombs = await table.count_rows(IS_TOMB) if subject.chunks else 0
     compacted = await _is_scattered(table, rows, fragments, segments(indexes))
     fresh = max((max(0, (index.num_unindexed_rows or 0) - tombs) for index in indexes), default=0)
@@ -97,7 +92,7 @@ async def look(subject: Subject) -> Tended:
         extended=extended,
         indexed=indexed,
         unindexed=unindexed,
-        versions=sum(one["timestamp"].astimezone(UTC) < before for one in kept_versions[:-1]),
+        versions=sum(one.written < before for one in kept_versions[:-1]),
         orphans=_strays(subject, kept_versions[0]) if len(kept_versions) == 1 and subject.quiet else 0,
         bytes_before=subject.bytes,
         kept=kept,
@@ -116,39 +111,39 @@ async def work(subject: Subject) -> Tended:
     removed, compacted = 0, due.compacted
     if due.versions or due.orphans:
         keep, _ = await spared(table, subject.policy.keep_versions, PROMPTLY)
-        stats = await table.optimize(cleanup_older_than=keep, delete_unverified=quiet)
+        stats = await optimize(table, keep, delete_unverified=quiet)
         removed = stats.prune.old_versions_removed
         compacted = compacted or stats.compaction.fragments_removed > 0
     seconds = time.monotonic() - began
     return replace(due, versions=removed, compacted=compacted, bytes_after=subject.bytes, seconds=seconds)
 
 
-async def _index(table: AsyncTable, due: Tended) -> None:
+async def _index(table: CoreTable, due: Tended) -> None:
     """Put small files together, and make or extend the indexes that are due."""
     there = {column for index in await table.list_indices() for column in index.columns}
-    rows = await table.count_rows()
+    rows = await table.count_rows(None)
     for column in due.unindexed:
         await table.drop_index(f"{column}_idx")
     for column in (column for column in due.indexed if column in there):
         await _indexes.build(table, column, rows)
     if due.compacted or due.extended:
-        await table.optimize(cleanup_older_than=ALWAYS)
+        await optimize(table, ALWAYS)
     if due.compacted:  # rows that are indexed, and those that were not, could not share a file before
-        await table.optimize(cleanup_older_than=ALWAYS)
+        await optimize(table, ALWAYS)
     for column in (column for column in due.indexed if column not in there):
         await _indexes.build(table, column, rows)
 
 
-async def _size(table: AsyncTable) -> tuple[int, int]:
+async def _size(table: CoreTable) -> tuple[int, int]:
     """Rows, and the files that they are in."""
-    stats = cast("CoreStats", await table.stats())  # what it is declared to be is not what it is
+    stats = await table.stats()
     return stats["num_rows"], stats["fragment_stats"]["num_fragments"]
 
 
-async def _is_scattered(table: AsyncTable, rows: int, fragments: int, segments: int) -> bool:
+async def _is_scattered(table: CoreTable, rows: int, fragments: int, segments: int) -> bool:
     """There are many small files, or many rows in them that were deleted."""
     needed = max(1, -(-rows // FULL_FRAGMENT)) + segments - 1
-    newest = (await versions(table))[-1]["metadata"]
+    newest = (await versions(table))[-1].metadata
     deleted = int(newest.get("total_deletion_file_rows", 0))
     return fragments - needed >= SPARE_FRAGMENTS or deleted * DELETED_SHARE > rows + deleted
 
@@ -158,7 +153,7 @@ def _strays(subject: Subject, version: Version) -> int:
     if subject.folder is None:
         return 0
     there = sum(path.suffix == ".lance" for path in (subject.folder / "data").rglob("*"))
-    return max(0, there - int(version["metadata"].get("total_data_files", there)))
+    return max(0, there - int(version.metadata.get("total_data_files", there)))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from pipeline.records import (
     Filter,
     Generation,
     Hit,
+    LatestRun,
     Ranking,
     Role,
     Span,
@@ -32,6 +33,7 @@ from pipeline.stores._indexes import looks_everywhere
 from pipeline.stores._place import Place
 from pipeline.stores._schema import (
     ACCESS,
+    RUNS,
     SPENDING,
     TEXT_COLUMNS,
     Names,
@@ -317,6 +319,16 @@ class LanceTables:
             return []
         rows = await self._select(SPENDING, _rows.SPENDING_COLUMNS)
         return [Spending(**row) for row in rows.sort_by("at").to_pylist()]
+
+    async def runs(self) -> list[LatestRun]:
+        """How the latest run over each source went, by source.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        if await self._beside(RUNS) is None:
+            return []
+        return _rows.runs(await self._select(RUNS, _rows.RUN_COLUMNS))
 
     async def generations(self) -> Sequence[Generation]:
         """The generations that have their tables, the live one first.

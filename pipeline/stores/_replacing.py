@@ -19,8 +19,6 @@ from pipeline.stores._core_writing import Merge, merge
 from pipeline.stores._predicates import with_keys_of
 
 if TYPE_CHECKING:
-    from lancedb import AsyncTable
-
     from pipeline.stores._core import CoreTable
 
 TURN = ".turn"
@@ -140,7 +138,7 @@ async def ensure_turn(table: CoreTable) -> None:
         await merge(table, first_turn(await table.schema()), Merge(when_not_matched_insert_all=True))
 
 
-async def sweep(table: AsyncTable | CoreTable) -> int:
+async def sweep(table: CoreTable) -> int:
     """Delete the tombs of a chunks table: before it is compacted, for Lance cannot index tombs alone.
 
     Returns:

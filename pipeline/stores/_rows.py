@@ -16,8 +16,10 @@ from pipeline.records import (
     DocumentState,
     Embedded,
     EmbeddingSpace,
+    Failure,
     Hit,
     JsonValue,
+    LatestRun,
     Metadata,
     Prepared,
     Spending,
@@ -26,7 +28,7 @@ from pipeline.records import (
 from pipeline.stored import address
 from pipeline.stores._column_fields import with_columns
 from pipeline.stores._columns import Value, value
-from pipeline.stores._schema import chunks_schema, documents_schema, spending_schema, stored_type
+from pipeline.stores._schema import chunks_schema, documents_schema, runs_schema, spending_schema, stored_type
 from pipeline.stores._text import well_formed as _well_formed
 
 VECTOR = "vector"
@@ -50,6 +52,7 @@ HIT_COLUMNS = [
 ]
 STATE_COLUMNS = ["source", "key", "version", "recipe", "content_key", "group_keys", "row_key"]
 SPENDING_COLUMNS = [field.name for field in fields(Spending)]
+RUN_COLUMNS = [field.name for field in fields(LatestRun)]
 VECTOR_COLUMNS = ["source", "key", "ordinal", "group_key", "group_ordinal", "vector"]
 
 
@@ -129,6 +132,30 @@ def spending_row(spending: Spending, space: EmbeddingSpace) -> pa.Table:
     """The one row that tells of it."""
     columns = asdict(spending) | {"source": _well_formed(spending.source)}
     return pa.Table.from_pylist([columns], schema=spending_schema(space))
+
+
+def run_row(run: LatestRun, space: EmbeddingSpace) -> pa.Table:
+    """The row, its counts and its failures as JSON."""
+    columns = asdict(run) | {
+        "source": _well_formed(run.source),
+        "counts": json.dumps(dict(run.counts)),
+        "failures": json.dumps([asdict(failure) for failure in run.failures]),
+    }
+    return pa.Table.from_pylist([columns], schema=runs_schema(space))
+
+
+def runs(rows: pa.Table) -> list[LatestRun]:
+    """Of the rows of the table, by source."""
+    return [
+        LatestRun(
+            **row
+            | {
+                "counts": json.loads(row["counts"]),
+                "failures": tuple(Failure(**failure) for failure in json.loads(row["failures"])),
+            }
+        )
+        for row in rows.sort_by("source").to_pylist()
+    ]
 
 
 def hits(rows: pa.Table, scores: Iterable[float]) -> list[Hit]:

@@ -63,6 +63,7 @@ JOURNAL = "journal"
 LEASE = "journal_lease"
 """There while the journal is compacted: of two who do so at once, one leaves all that it wrote behind."""
 SPENDING = "spending"
+RUNS = "runs"
 """What was paid, for all spaces."""
 LEASES = "leases"
 """Who writes: one row for each of `LEASED`."""
@@ -174,6 +175,23 @@ def spending_schema(_: EmbeddingSpace) -> pa.Schema:
     )
 
 
+def runs_schema(_: EmbeddingSpace) -> pa.Schema:
+    """One row a source: its latest run."""
+    return pa.schema(
+        [
+            pa.field("source", pa.string()),
+            pa.field("at", pa.timestamp("us", tz="UTC")),
+            pa.field("seconds", pa.float64()),
+            pa.field("error", pa.string()),
+            pa.field("succeeded_at", pa.timestamp("us", tz="UTC")),
+            pa.field("counts", pa.string()),
+            pa.field("failed", pa.int64()),
+            pa.field("failures", pa.string()),
+        ],
+        metadata=_FORM,
+    )
+
+
 def leases_schema() -> pa.Schema:
     """One row a pair of tables."""
     return pa.schema(
@@ -252,4 +270,5 @@ _SCHEMAS: dict[str, Callable[[EmbeddingSpace], pa.Schema]] = {
     "documents": documents_schema,
     JOURNAL: journal_schema,
     SPENDING: spending_schema,
+    RUNS: runs_schema,
 }

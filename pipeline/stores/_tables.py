@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import pyarrow as pa
@@ -16,16 +16,13 @@ from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavai
 from pipeline.records import Column, EmbeddingSpace
 from pipeline.stores import _core
 from pipeline.stores._column_fields import grow, grow_later, lacking, owed, with_columns
-from pipeline.stores._core_writing import FTS, BTree, add
+from pipeline.stores._core_writing import FTS, BTree, Merge, add, merge
 from pipeline.stores._generations import Standing
 from pipeline.stores._place import Place
 from pipeline.stores._replacing import ensure_turn, first_turn
 from pipeline.stores._schema import TEXT_COLUMNS, Names, check_form, pinned_space, schema_of
 
 if TYPE_CHECKING:
-    from lancedb import AsyncTable
-    from lancedb._lancedb import Table
-
     from pipeline.stores._core import CoreConnection, CoreTable
 
 ATTEMPTS = 5
@@ -48,16 +45,9 @@ async def repeated(attempt: Callable[[], Awaitable[Outcome]]) -> Outcome:
     return await attempt()
 
 
-def whole(table: CoreTable) -> AsyncTable:
-    """The same table with all that the lancedb package can do: for what is rare, for its import is slow."""
-    from lancedb import AsyncTable  # noqa: PLC0415 - see above
-
-    return AsyncTable(cast("Table", table))
-
-
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables of one database, for writing. Without the lancedb package, but for new columns."""
+    """The tables of one database, for writing."""
 
     place: Place
     connection: CoreConnection
@@ -103,6 +93,19 @@ class Tables:
             check_form(await table.schema(), f"{self.place}/{name}")
             await add(table, rows)
 
+    async def put(self, name: str, rows: pa.Table, *, by: str) -> None:
+        """One commit of rows, each in place of the one with the same value of a column. As `append` else.
+
+        Raises:
+            StoreRefused: the table is not ours.
+        """
+        await self._make(name, rows.schema.empty_table())
+        with self.place.during(f"write {name}"):
+            table = await self.connection.open_table(name)
+            check_form(await table.schema(), f"{self.place}/{name}")
+            every = Merge(on=(by,), when_matched_update_all=True, when_not_matched_insert_all=True)
+            await merge(table, rows, every)
+
     async def make(self, names: Names, columns: Sequence[Column] = ()) -> None:
         """Both tables and their first indexes, where they are not there; others may be at it too."""
         chunk_schema, document_schema = [
@@ -114,9 +117,9 @@ class Tables:
             with self.place.during(f"add columns to {name}"):
                 table = await self.get(name)
                 if later := lacking(name, await table.schema()):
-                    await grow_later(whole(table), later)
+                    await grow_later(table, later)
                 if owed(await table.schema(), columns):
-                    await grow(whole(table), columns)
+                    await grow(table, columns)
         await self.index(names.chunks)
         chunks = await self.get(names.chunks)
         with self.place.during(f"look for the turn of {names.chunks}"):

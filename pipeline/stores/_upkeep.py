@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypedDict
 
 from pipeline.stores import _core, _indexes
 from pipeline.stores._replacing import sweep
 from pipeline.upkeep import Policy
-
-if TYPE_CHECKING:
-    from lancedb import AsyncTable
 
 SMALL_FRAGMENTS = 20
 """Upkeep waits until so many commits have left a small file each, …"""
@@ -37,12 +34,12 @@ MEANWHILE = timedelta(hours=1)
 """Longer than compacting takes. LanceDB counts the age of versions from when that is done."""
 
 
-class Version(TypedDict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
     """A version of a table."""
 
-    version: int
-    timestamp: datetime
-    """Local time, without a zone."""
+    number: int
+    written: datetime
     metadata: Mapping[str, str]
 
 
@@ -67,17 +64,17 @@ async def is_scattered(journal: _core.CoreTable) -> bool:
     )
 
 
-async def tend(table: AsyncTable, policy: Policy, *, chunks: bool) -> None:
+async def tend(table: _core.CoreTable, policy: Policy, *, chunks: bool) -> None:
     """Compact, and extend the indexes; of chunks, sweep tombs first, and make the indexes that keys need."""
     if chunks:
         await sweep(table)
-        rows, indexes = await table.count_rows(), list(await table.list_indices())
+        rows, indexes = await table.count_rows(None), await table.list_indices()
         if is_bare(indexes):
             return
         if segments(indexes) >= MOST_SEGMENTS:
             await _indexes.build(table, _indexes.VECTOR, rows)
     keep, _ = await spared(table, policy.keep_versions, MEANWHILE)
-    await table.optimize(cleanup_older_than=keep)
+    await optimize(table, keep)
     if chunks:
         indexed = {column for index in await table.list_indices() for column in index.columns}
         for column in _indexes.missing(rows, await table.schema(), indexed, policy, vectors=False):
@@ -91,10 +88,24 @@ def segments(indexes: Iterable[_core.CoreIndex]) -> int:
     )
 
 
-async def versions(table: AsyncTable) -> list[Version]:
+async def optimize(
+    table: _core.CoreTable, keep: timedelta, *, delete_unverified: bool = False
+) -> _core.CoreOptimized:
+    """Compact, extend the indexes, and clear away the versions that are older than this."""
+    keep_ms = round(keep / timedelta(milliseconds=1))
+    return await table.optimize(cleanup_since_ms=keep_ms, delete_unverified=delete_unverified)
+
+
+async def versions(table: _core.CoreTable) -> list[Version]:
     """Those that are kept, oldest first."""
-    listed: list[Version] = await table.list_versions()  # type: ignore[no-untyped-call]
-    return listed
+    return [
+        Version(
+            number=one["version"],
+            written=datetime.fromtimestamp(one["timestamp"] / 1e9, UTC),
+            metadata=one["metadata"],
+        )
+        for one in await table.list_versions()
+    ]
 
 
 def is_bare(indexes: Iterable[_core.CoreIndex]) -> bool:
@@ -105,7 +116,7 @@ def is_bare(indexes: Iterable[_core.CoreIndex]) -> bool:
     return any(index.num_unindexed_rows == 1 for index in indexes if index.name == _indexes.VECTOR_INDEX)
 
 
-async def spared(table: AsyncTable, keep: timedelta, margin: timedelta) -> tuple[timedelta, str]:
+async def spared(table: _core.CoreTable, keep: timedelta, margin: timedelta) -> tuple[timedelta, str]:
     """How old versions may become, for no tagged one to be older; and why that is more than `keep`, if it is.
 
     LanceDB clears nothing away, and extends no index, where a version that is tagged would have to go; and it
@@ -119,13 +130,9 @@ async def spared(table: AsyncTable, keep: timedelta, margin: timedelta) -> tuple
     tags = await table.tags.list()
     if not tags:
         return keep, ""
-    written = {version["version"]: version["timestamp"] for version in await versions(table)}
+    written = {version.number: version.written for version in await versions(table)}
     now = datetime.now(UTC)
-    ages = {
-        name: now - written[tag["version"]].astimezone(UTC)
-        for name, tag in tags.items()
-        if tag["version"] in written
-    }
+    ages = {name: now - written[tag["version"]] for name, tag in tags.items() if tag["version"] in written}
     name, age = max(ages.items(), key=lambda one: one[1], default=("", timedelta()))
     if age + margin <= keep:
         return keep, ""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.errors import SpaceMismatch, StoreRefused, StoreUnavailable
 from pipeline.protocols import Lost
-from pipeline.records import Column, DocumentState, Embedded, EmbeddingSpace, Spending, Vectors
+from pipeline.records import Column, DocumentState, Embedded, EmbeddingSpace, LatestRun, Spending, Vectors
 from pipeline.stores import _core, _halves, _journal, _predicates, _replacing, _rows
 from pipeline.stores._column_fields import drop, owed, pinned_columns
 from pipeline.stores._columns import OURS, Unfit, check_columns
@@ -24,9 +24,9 @@ from pipeline.stores._generations import Generations, Standing
 from pipeline.stores._lease import Lease, Leases, Row
 from pipeline.stores._place import Place
 from pipeline.stores._reading import LanceTables
-from pipeline.stores._schema import JOURNAL, LEASE, SPENDING, Names, schema_of
+from pipeline.stores._schema import JOURNAL, LEASE, RUNS, SPENDING, Names, schema_of
 from pipeline.stores._shape import check_groups, check_keys, check_space, check_vectors
-from pipeline.stores._tables import Tables, repeated, whole
+from pipeline.stores._tables import Tables, repeated
 from pipeline.stores._text import well_formed
 from pipeline.stores._upkeep import KEEP_JOURNAL, is_scattered, is_slow, tend
 from pipeline.upkeep import Policy
@@ -45,8 +45,7 @@ LOOK_AFTER = 50
 class LanceStore(LanceTables):
     """Reads and writes the tables of one embedding space.
 
-    Opening it writes nothing: the tables are made by the first write. What imports the lancedb package, which
-    takes seconds, is rare: to compact a table, and to add or drop columns of metadata.
+    Opening it writes nothing: the tables are made by the first write.
     """
 
     def __init__(
@@ -242,6 +241,19 @@ class LanceStore(LanceTables):
         tables = await self._to_write()
         await tables.append(SPENDING, _rows.spending_row(spending, self._space))
 
+    async def ran(self, run: LatestRun) -> None:
+        """Keep how a run went, in place of the one before it over the same source.
+
+        The other tables are not made for it: of a run that wrote nothing, they need not be there.
+
+        Raises:
+            StoreError: as `replace`.
+        """
+        tables = Tables(self._place, self._connection, self._space)
+        before = {one.source: one for one in await self.runs()}
+        row = _rows.run_row(run.following(before.get(run.source)), self._space)
+        await repeated(lambda: tables.put(RUNS, row, by="source"))
+
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.
 
@@ -318,7 +330,7 @@ class LanceStore(LanceTables):
         with self._place.during("drop columns"):
             # The chunks last: if it is stopped in between, they still tell that the column is there.
             for name in reversed(self._names.both):
-                await drop(whole(await tables.get(name)), names)
+                await drop(await tables.get(name), names)
 
     async def upkeep(self) -> None:
         """Compact and extend the indexes, where enough has been written to need it; make room in the journal.
@@ -334,13 +346,13 @@ class LanceStore(LanceTables):
         with self._may_wait("add columns"):
             if await self._owes_columns():
                 await self._to_write()
-        for name in (*self._names.both, SPENDING):
+        for name in (*self._names.both, SPENDING, RUNS):
             with self._may_wait(f"compact {name}"):
                 table = await self._table(name)
                 if table and await is_slow(table):
                     slow = await (await self._to_write()).find(name)
                     if slow:
-                        await tend(whole(slow), self._policy, chunks=name == self._names.chunks)
+                        await tend(slow, self._policy, chunks=name == self._names.chunks)
         await self._tend_journal()
 
     async def stage(self) -> int:

@@ -21,7 +21,7 @@ from pipeline.stores import _core
 from pipeline.stores._files import Files, Gone, Sizes
 from pipeline.stores._lease import Leases
 from pipeline.stores._place import Place
-from pipeline.stores._schema import JOURNAL, LEASE, LEASES, SPENDING
+from pipeline.stores._schema import JOURNAL, LEASE, LEASES, RUNS, SPENDING
 
 MARK: Final = "docweave-backup.json"
 """What a backup consists of. Written after all else, so that a backup that was stopped is none, or still the
@@ -29,8 +29,8 @@ one before."""
 FORM: Final = 1
 LEFT_OUT: Final = (LEASES, LEASE)
 """Tables that say who writes: nobody does, where they would be restored."""
-ALONE: Final = (JOURNAL, SPENDING)
-"""Tables that may be newer than the others: they say what was paid, whatever became of it."""
+ALONE: Final = (JOURNAL, RUNS, SPENDING)
+"""Tables that may be newer than the others: they say what runs did and paid, whatever became of it."""
 LOOKS = 200
 """How often it is looked for a moment in which nobody commits anything, …"""
 LOOK_AGAIN = 0.05

@@ -14,8 +14,8 @@ from pipeline.stores._generations import Generations, Standing
 from pipeline.stores._lease import Lease, Leases
 from pipeline.stores._maintenance import Subject, look, work
 from pipeline.stores._place import Place
-from pipeline.stores._schema import JOURNAL, LEASE, LIVE, SPENDING, Names, pinned_space
-from pipeline.stores._tables import Tables, whole
+from pipeline.stores._schema import JOURNAL, LEASE, LIVE, RUNS, SPENDING, Names, pinned_space
+from pipeline.stores._tables import Tables
 from pipeline.stores._upkeep import KEEP_JOURNAL
 from pipeline.upkeep import Policy, Tended
 
@@ -102,7 +102,7 @@ class _Keeper:
             for name in names.both:
                 async for tended in self._tended(name, lease, chunks=name == names.chunks, alone=True):
                     yield tended
-        for name in (JOURNAL, SPENDING, LIVE):
+        for name in (JOURNAL, SPENDING, RUNS, LIVE):
             async for tended in self._tended(name, lease, alone=staged):
                 yield tended
 
@@ -153,7 +153,7 @@ class _Keeper:
             return None
         keep = KEEP_JOURNAL if name == JOURNAL else self.policy.keep_versions
         return Subject(
-            table=whole(table),
+            table=table,
             name=name,
             folder=None if "://" in self.place.uri else Path(self.place.uri) / f"{name}.lance",
             policy=replace(self.policy, keep_versions=keep),

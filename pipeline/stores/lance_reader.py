@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Self
 
-from pipeline.records import Column, EmbeddingSpace, Filter, Generation, Hit, Ranking, Span, Spending, Vector
+from pipeline.records import (
+    Column,
+    EmbeddingSpace,
+    Filter,
+    Generation,
+    Hit,
+    LatestRun,
+    Ranking,
+    Span,
+    Spending,
+    Vector,
+)
 from pipeline.stored import Moment, Stored, StoredMarks
 from pipeline.stores import _core
 from pipeline.stores._generations import Generations
@@ -125,6 +136,10 @@ class LanceReader:
     async def spending(self) -> list[Spending]:
         """As `LanceTables.spending`."""
         return await (await self.snapshot()).spending()
+
+    async def runs(self) -> list[LatestRun]:
+        """As `LanceTables.runs`."""
+        return await (await self.snapshot()).runs()
 
     async def generations(self) -> Sequence[Generation]:
         """As `LanceTables.generations`."""

@@ -25,6 +25,7 @@ from pipeline.records import (
     Filter,
     Generation,
     Hit,
+    LatestRun,
     Prepared,
     Ranking,
     Span,
@@ -58,6 +59,7 @@ class MemoryStore:
         self._states: dict[tuple[str, str], DocumentState] = {}
         self._journal: dict[str, Vectors] = {}
         self._spending: list[Spending] = []
+        self._runs: dict[str, LatestRun] = {}
         self._lease = anyio.Semaphore(1)  # which, unlike a lock, belongs to no task
         self._doing = ""
 
@@ -238,6 +240,10 @@ class MemoryStore:
         """What was paid, run by run, oldest first."""
         return sorted(self._spending, key=lambda spending: spending.at)
 
+    async def runs(self) -> list[LatestRun]:
+        """How the latest run over each source went, by source."""
+        return [self._runs[source] for source in sorted(self._runs)]
+
     async def generations(self) -> Sequence[Generation]:
         """There is one."""
         documents = len(self._documents)
@@ -279,6 +285,11 @@ class MemoryStore:
     async def spent(self, spending: Spending) -> None:
         """Keep what a run paid."""
         self._spending.append(spending)
+
+    async def ran(self, run: LatestRun) -> None:
+        """Keep how a run went, in place of the one before it over the same source."""
+        before = self._runs.get(run.source)
+        self._runs[run.source] = run.following(before)
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.

@@ -295,7 +295,13 @@ def test_sources_tell_how_fresh_they_are_and_what_failed(tab: Page, address: str
     tab.goto(f"{address}#/sources")
     row = tab.get_by_role("row").filter(has_text="devices")
     expect(row).to_contain_text("2 documents")
-    expect(tab.get_by_text("devices: 2 documents could not be read in the last run.")).to_be_visible()
+    failures = tab.get_by_role("region", name="Failures")
+    expect(failures).to_contain_text("devices: 2 documents could not be read in the last run.")
+    expect(failures).to_contain_text("devices: 1 removal waits for approval.")
+    failures.get_by_text("Which, and why").click()
+    expect(failures.get_by_role("link", name="a.pdf")).to_have_attribute("href", "https://example.com/a.pdf")
+    expect(failures).to_contain_text(HOSTILE)
+    expect(failures).to_contain_text("… and 1 more")
     expect(tab.get_by_role("link", name="Parental leave")).to_be_visible()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Protocol
 
 import anyio
 import pytest
 
-from pipeline.errors import ItemUnreadable
+from pipeline.errors import ItemUnreadable, SourceError, SourceRefused, SourceUnavailable
 from pipeline.protocols import Connector
 from pipeline.records import ItemRef
 
@@ -25,8 +26,12 @@ async def listed(connector: Connector) -> list[ItemRef]:
     return [ref async for ref in connector.list_items()]
 
 
+class CannotOccur(Exception):
+    """Raised by a hook: what it stands for cannot happen to this source, and why."""
+
+
 class ConnectorContract:
-    """Inherit it, and give a fixture `place`: an empty `SourceOfTests`."""
+    """Inherit it, and give a fixture `place`: an empty `SourceOfTests`; and the hooks that say how it fails."""
 
     rereads: ClassVar[bool] = True
     """Whether `load` asks the source again. False where the listing brought the content along."""
@@ -44,6 +49,35 @@ class ConnectorContract:
         "hash#and?question.md",
         "'; DROP TABLE chunks; --.md",
     )
+
+    half_is: ClassVar[type[SourceError]] = SourceUnavailable
+    """What half a listing is: an outage, unless what is torn stays so until somebody mends it."""
+    pages: ClassVar[int] = 45
+    """Items of which a source tells on more than one page, where it has pages."""
+
+    def outage(self, place: Any) -> AbstractContextManager[object]:
+        """While it lasts, nobody answers for the source.
+
+        Raises:
+            CannotOccur: nobody is asked.
+        """
+        raise NotImplementedError
+
+    def half(self, place: Any) -> AbstractContextManager[object]:
+        """While it lasts, a listing of `pages` items fails when some of them have been told.
+
+        Raises:
+            CannotOccur: it comes whole or not at all.
+        """
+        raise NotImplementedError
+
+    def repeating(self, place: Any) -> AbstractContextManager[object]:
+        """While it lasts, the source names at least one of `pages` items twice.
+
+        Raises:
+            CannotOccur: why it never does.
+        """
+        raise NotImplementedError
 
     def key(self, place: SourceOfTests, name: str) -> str:
         """The key under which an item is listed that was put there by this name."""
@@ -210,3 +244,46 @@ class ConnectorContract:
                 tasks.start_soon(load, ref)
         for name, content in contents.items():
             assert self.holds(loaded[self.key(place, name)], content)
+
+    async def test_an_outage_is_told_as_one_and_passes(self, place: SourceOfTests) -> None:
+        place.put("a.md", b"a")
+        connector = place.connector()
+        refs = await listed(connector)
+        with _occurring(self.outage, place):
+            with pytest.raises(SourceUnavailable):
+                await listed(place.connector())
+            if self.rereads:
+                with pytest.raises(SourceUnavailable):
+                    await connector.load(refs[0])
+        connector = place.connector()
+        assert await listed(connector) == refs
+        assert self.holds((await connector.load(refs[0])).content, b"a")
+
+    async def test_half_a_listing_raises_and_never_ends_early(self, place: SourceOfTests) -> None:
+        self._fill(place)
+        with _occurring(self.half, place), pytest.raises(self.half_is):
+            await listed(place.connector())
+        assert len(await listed(place.connector())) == self.pages
+
+    async def test_an_item_that_is_named_twice_is_listed_once_or_refused(self, place: SourceOfTests) -> None:
+        names = self._fill(place)
+        with _occurring(self.repeating, place):
+            try:
+                keys = [ref.key for ref in await listed(place.connector())]
+            except SourceRefused as refused:
+                assert any(word in str(refused) for word in ("twice", "two rows"))
+            else:
+                assert sorted(keys) == sorted(self.key(place, name) for name in names)
+
+    def _fill(self, place: SourceOfTests) -> list[str]:
+        names = [f"{number % 7}/{number}.md" for number in range(self.pages)]
+        for name in names:
+            place.put(name, name.encode())
+        return names
+
+
+def _occurring(hook: Callable[[Any], AbstractContextManager[object]], place: object) -> AbstractContextManager[object]:
+    try:
+        return hook(place)
+    except CannotOccur as reason:
+        pytest.skip(f"cannot occur: {reason}")

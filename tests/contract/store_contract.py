@@ -21,8 +21,10 @@ from pipeline.records import (
     EmbeddingSpace,
     EmbedGroup,
     Encoding,
+    Failure,
     Filter,
     Hit,
+    LatestRun,
     Metadata,
     Prepared,
     Spending,
@@ -136,6 +138,21 @@ def spent_at(at: datetime, **fields: float) -> Spending:
     figures = {"requests": 3, "counted": 40_000, "tokens": 41_000, "highest_ratio": 1.04, "cost_usd": 0.0021}
     about = {"source": "it's notes", "provider": "test", "model": "contract"}
     return Spending(at=at, **about, **{**figures, **fields})  # type: ignore[arg-type]
+
+
+def run_at(at: datetime, source: str, error: str | None = None) -> LatestRun:
+    """A run of which one document failed."""
+    failure = Failure(key="añ\n.pdf", error="ParseFailed", reason="encrypted 'so' \"much\"", url=None)
+    return LatestRun(
+        source=source,
+        at=at,
+        seconds=1.25,
+        error=error,
+        succeeded_at=None if error else at,
+        counts={"listed": 3, "added": 2},
+        failed=1,
+        failures=(failure,),
+    )
 
 
 def numbered(count: int) -> list[str]:
@@ -729,6 +746,28 @@ class StoreContract:
         assert await store.spending() == [paid[1], paid[0], paid[2]]
         await store.upkeep()
         assert await store.spending() == [paid[1], paid[0], paid[2]]
+
+    async def test_of_each_source_the_latest_run_is_told_and_when_one_succeeded(self, store: Store) -> None:
+        assert await store.runs() == []
+        now = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
+        good, bad = run_at(now, "it's notes"), run_at(now, "attic", error="no such folder: '/attic'")
+        for run in (good, bad):
+            await store.ran(run)
+        assert await store.runs() == [bad, good]
+        later = run_at(now + timedelta(hours=1), "it's notes", error="gone")
+        await store.ran(later)
+        assert await store.runs() == [bad, replace(later, succeeded_at=now)]
+        again = run_at(now + timedelta(hours=2), "it's notes")
+        await store.ran(again)
+        await store.upkeep()
+        assert await store.runs() == [bad, again]
+
+    async def test_how_a_run_went_is_kept_though_nothing_is_stored(self, store: Store) -> None:
+        await store.ran(run_at(datetime(2026, 3, 1, tzinfo=UTC), "attic", error="no such folder"))
+        assert [run.source for run in await store.runs()] == ["attic"]
+        assert await store.sources() == []
+        await store.replace([embedded("a", "one")])
+        assert [run.source for run in await store.runs()] == ["attic"]
 
 
 def _found(hits: Sequence[Hit]) -> list[tuple[str, int]]:

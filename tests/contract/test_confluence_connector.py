@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,8 @@ class Confluence:
     asked: list[str] = field(default_factory=list)
     authorization: str | None = None
     fails: dict[str, list[Said]] = field(default_factory=dict)
+    shift: int = 0
+    """Pages that came meanwhile: so many of what a page of the list told are told again by the next."""
 
     @property
     def url(self) -> str:
@@ -87,7 +90,10 @@ class Confluence:
         numbers = sorted(self.pages)
         links = {"next": f"{following}{start + PAGE}"} if start + PAGE < len(numbers) else {}
         return Said(
-            content={"results": [self.about(n) for n in numbers[start : start + PAGE]], "_links": links}
+            content={
+                "results": [self.about(n) for n in numbers[max(0, start - self.shift) : start + PAGE]],
+                "_links": links,
+            }
         )
 
     def about(self, number: str) -> dict[str, Any]:
@@ -115,6 +121,23 @@ class TestConfluenceConnector(ConnectorContract):
     """The contract, on the pages of a space."""
 
     many = 150
+
+    @contextmanager
+    def outage(self, place: Confluence) -> Iterator[None]:
+        place.fails[""] = [Said(status=503)] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def half(self, place: Confluence) -> Iterator[None]:
+        place.fails[f" {PAGE}$"] = [Said(status=503)] * 10
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def repeating(self, place: Confluence) -> Iterator[None]:
+        place.shift = 2
+        yield
 
     def key(self, place: SourceOfTests, name: str) -> str:
         assert isinstance(place, Confluence)

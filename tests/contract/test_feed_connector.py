@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
 from pathlib import Path
+from unittest.mock import patch
 
 import anyio.lowlevel
 import pytest
@@ -78,7 +80,7 @@ class Articles:
         return Answered(body=rss(*items).encode())
 
     def connector(self) -> FeedConnector:
-        self.site.answers("/feed.xml", self.feed)
+        self.site.answers("/feed.xml", lambda asked: self.feed(asked))
         return feed_of(self.site, full=True)
 
 
@@ -86,6 +88,26 @@ class TestFeedOfArticles(ConnectorContract):
     """The contract, where `full` has the articles read."""
 
     tells_version = False
+
+    @contextmanager
+    def outage(self, place: Articles) -> Iterator[None]:
+        with patch.object(place.site, "answer", lambda _: Answered(status=503)):
+            yield
+
+    @contextmanager
+    def half(self, place: Articles) -> Iterator[None]:
+        whole = place.feed
+        with patch.object(place, "feed", lambda asked: Answered(body=whole(asked).body[:2000])):
+            yield
+
+    @contextmanager
+    def repeating(self, place: Articles) -> Iterator[None]:
+        def feed(_: Asked) -> Answered:
+            once = [item(key, f"revision {count}", link=path_of(key)) for key, count in place.keys.items()]
+            return Answered(body=rss(*once, *once[:2]).encode())
+
+        with patch.object(place, "feed", feed):
+            yield
 
     @pytest.fixture
     def place(self, site: Site) -> Articles:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -13,7 +17,7 @@ import pytest
 from connectors.files import FilesConnector, FilesSettings
 from connectors.media_types import media_type
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
-from tests.contract.connector_contract import ConnectorContract, listed
+from tests.contract.connector_contract import CannotOccur, ConnectorContract, listed
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and odd names as POSIX has them")
 reads_anything = os.name == "posix" and os.geteuid() == 0
@@ -48,6 +52,24 @@ def place(tmp_path: Path) -> Folder:
 
 class TestFilesConnector(ConnectorContract):
     """The contract, on a folder."""
+
+    def outage(self, place: Folder) -> AbstractContextManager[None]:
+        raise CannotOccur("a folder of this machine is there, or is refused")
+
+    @contextmanager
+    def half(self, place: Folder) -> Iterator[None]:
+        scandir = os.scandir
+
+        def failing(path: str) -> object:
+            if Path(path).name == "3":
+                raise OSError(errno.EIO, "Input/output error")
+            return scandir(path)
+
+        with patch("connectors.folder.os.scandir", failing):
+            yield
+
+    def repeating(self, place: Folder) -> AbstractContextManager[None]:
+        raise CannotOccur("a folder has each name once")
 
 
 async def test_keys_come_in_their_order_across_folders(place: Folder) -> None:

@@ -7,16 +7,18 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from connectors.git import GitConnector, GitSettings
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
-from tests.contract.connector_contract import ConnectorContract, listed
+from tests.contract.connector_contract import CannotOccur, ConnectorContract, listed
 
 WHO = {
     f"GIT_{role}_{what}": value
@@ -81,16 +83,38 @@ def place(tmp_path: Path) -> Repository:
     return Repository(folder=folder, address=str(folder), cache=tmp_path / "cache")
 
 
-class TestOnALocalRepository(ConnectorContract):
+class GitContract(ConnectorContract):
+    """The contract, on the files of a commit."""
+
+    rereads = False
+
+    @contextmanager
+    def half(self, place: Repository) -> Iterator[None]:
+        place.commit()
+        folder = place.git("rev-parse", "HEAD:3").strip()
+        file = place.folder / ".git/objects" / folder[:2] / folder[2:]
+        file.rename(file.with_suffix(".gone"))
+        yield
+        file.with_suffix(".gone").rename(file)
+
+    def repeating(self, place: Repository) -> AbstractContextManager[None]:
+        raise CannotOccur("a commit has each path once")
+
+
+class TestOnALocalRepository(GitContract):
     """The contract, on a repository that is read where it is."""
 
-    rereads = False
+    def outage(self, place: Repository) -> AbstractContextManager[None]:
+        raise CannotOccur("a repository of this machine is there, or is refused")
 
 
-class TestOverAServer(ConnectorContract):
+class TestOverAServer(GitContract):
     """The contract, through what a fetch from a server goes through."""
 
-    rereads = False
+    @contextmanager
+    def outage(self, place: Repository) -> Iterator[None]:
+        with patch.object(place, "address", "http://127.0.0.1:9/r.git"):
+            yield
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Repository:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class Github:
     """Answers in place of the usual ones, for paths that match."""
     numbers: dict[str, int] = field(default_factory=dict)
     private: bool = False
+    shift: int = 0
+    """Issues that came meanwhile: so many of what a page told are told again by the next."""
     clock: int = 0
 
     def tick(self) -> str:
@@ -102,7 +105,7 @@ class Github:
         query = "&".join(f"{name}={value}" for name, value in asked.query.items() if name != "page")
         link = f'<{self.url}{asked.path}?{query}&page={number + 1}>; rel="next", <x>; rel="last"'
         return Said(
-            content=found[(number - 1) * PAGE : number * PAGE],
+            content=found[max(0, (number - 1) * PAGE - self.shift) : number * PAGE],
             headers={"Link": link} if number * PAGE < len(found) else {},
         )
 
@@ -143,6 +146,23 @@ class TestGithubConnector(ConnectorContract):
 
     rereads = False
     many = 200
+
+    @contextmanager
+    def outage(self, place: Github) -> Iterator[None]:
+        place.fails[""] = [Said(status=502)] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def half(self, place: Github) -> Iterator[None]:
+        place.fails["'page': '2'"] = [Said(status=502)] * 10
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def repeating(self, place: Github) -> Iterator[None]:
+        place.shift = 2
+        yield
 
     def key(self, place: SourceOfTests, name: str) -> str:
         assert isinstance(place, Github)

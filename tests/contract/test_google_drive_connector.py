@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -60,6 +61,8 @@ class Drive:
     claims: dict[str, Any] = field(default_factory=dict)
     fails: dict[str, list[Said | None]] = field(default_factory=dict)
     """Answers in place of the usual ones, by patterns of paths; None for the usual one."""
+    shift: int = 0
+    """Files that came meanwhile: so many of what a page told are told again by the next."""
     clock: int = 0
 
     def __post_init__(self) -> None:
@@ -185,7 +188,8 @@ class Drive:
     def page(self, part: str, found: Any, asked: Asked) -> Said:
         start = int(asked.query.get("pageToken", "0"))
         more = {"nextPageToken": str(start + PAGE)} if start + PAGE < len(found) else {}
-        return Said(content={part: found[start : start + PAGE], "incompleteSearch": False, **more})
+        some = found[max(0, start - self.shift) : start + PAGE]
+        return Said(content={part: some, "incompleteSearch": False, **more})
 
 
 def decoded(part: str) -> bytes:
@@ -219,6 +223,23 @@ class TestGoogleDriveConnector(ConnectorContract):
     """The contract, on files of one folder."""
 
     many = 100
+
+    @contextmanager
+    def outage(self, place: Drive) -> Iterator[None]:
+        place.fails[""] = [Said(status=503)] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def half(self, place: Drive) -> Iterator[None]:
+        place.fails["^files$"] = [None, *[Said(status=503)] * 10]
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def repeating(self, place: Drive) -> Iterator[None]:
+        place.shift = 2
+        yield
 
     @pytest.fixture
     def place(self, place: Drive, monkeypatch: pytest.MonkeyPatch) -> Drive:

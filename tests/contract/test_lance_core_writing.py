@@ -12,7 +12,19 @@ from lancedb import AsyncTable, scannable
 from lancedb import index as package
 
 from pipeline.stores import _core
-from pipeline.stores._core_writing import FTS, BTree, Merge, Rows, fitted, merge
+from pipeline.stores._core_writing import (
+    FTS,
+    Bitmap,
+    BTree,
+    IvfFlat,
+    IvfRq,
+    IvfSq,
+    LabelList,
+    Merge,
+    Rows,
+    fitted,
+    merge,
+)
 
 if TYPE_CHECKING:
     from lancedb._lancedb import Table
@@ -70,8 +82,13 @@ def test_indexes_and_rows_have_the_names_and_values_that_the_package_gives_them(
     theirs = package.FTS(base_tokenizer="icu/split", remove_stop_words=False)
     ours = FTS(base_tokenizer="icu/split", remove_stop_words=False)
     assert asdict(ours) == asdict(theirs)
-    assert (FTS.__name__, BTree.__name__) == (package.FTS.__name__, package.BTree.__name__)
-    assert not fields(package.BTree)
+    assert FTS.__name__ == package.FTS.__name__
+    for plain in (BTree, Bitmap, LabelList):
+        kind = getattr(package, plain.__name__)
+        assert asdict(plain()) == asdict(kind())
+    few = {"distance_type": "cosine", "num_partitions": 3}
+    for mine in (IvfFlat(**few), IvfSq(**few), IvfRq(**few, num_bits=1)):
+        assert asdict(mine) == asdict(getattr(package, type(mine).__name__)(**few))
     table = rows()
     given = scannable.to_scannable(table)
     handed = Rows(schema=table.schema, num_rows=len(table), reader=table.to_reader)

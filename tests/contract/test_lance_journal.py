@@ -23,7 +23,7 @@ from pipeline.stores._schema import LEASE
 from pipeline.stores._upkeep import SMALL_FRAGMENTS
 from pipeline.stores.lance import LOOK_AFTER, LanceStore
 from pipeline.stores.lance_reader import LanceReader
-from tests.contract.store_contract import SPACE, codes, drawn, embedded, numbered, spent_at
+from tests.contract.store_contract import SPACE, codes, drawn, embedded, numbered, run_at, spent_at
 
 OTHER = EmbeddingSpace(provider="test", model="another", dimensions=64, encoding="binary")
 
@@ -113,6 +113,16 @@ async def test_tables_without_a_journal_work_and_get_one_with_the_first_vectors_
     await store.spent(spent_at(datetime.now(UTC)))
     assert await tables_in(uri) == {"chunks", "documents", "journal", "spending"}
     assert len(await again.vectors(keys)) == 2
+
+
+async def test_to_keep_how_a_run_went_makes_no_other_table(uri: str) -> None:
+    store = await LanceStore.open(uri, space=SPACE)
+    await store.ran(run_at(datetime.now(UTC), "attic", error="no such folder"))
+    assert await tables_in(uri) == {"runs"}
+    assert await (await LanceReader.open(uri)).runs() == await store.runs() != []
+    other = await LanceStore.open(uri, space=replace(SPACE, model="another"))
+    await other.replace([embedded("a.md", "word")])  # no space is pinned yet
+    assert [run.source for run in await other.runs()] == ["attic"]
 
 
 async def test_looking_things_up_writes_nothing(uri: str) -> None:

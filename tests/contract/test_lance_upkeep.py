@@ -22,7 +22,6 @@ from pipeline.errors import StoreBusy
 from pipeline.records import EmbeddingSpace, Filter, Vectors
 from pipeline.stores import _lease, _maintenance, _upkeep
 from pipeline.stores._maintenance import MOST_SEGMENTS, SPARE_FRAGMENTS
-from pipeline.stores._upkeep import versions
 from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_maintain import maintain
 from pipeline.stores.lance_reader import LanceReader
@@ -62,7 +61,7 @@ async def table_of(uri: str, name: str = "chunks") -> lancedb.AsyncTable:
 
 
 async def versions_of(table: lancedb.AsyncTable) -> list[int]:
-    return [version["version"] for version in await versions(table)]
+    return [version["version"] for version in await table.list_versions()]  # type: ignore[no-untyped-call]
 
 
 async def indexed(uri: str) -> dict[str, tuple[str, int, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TypeAlias, get_args
+from typing import TypeAlias, cast, get_args
 
 import lancedb
 import pytest
@@ -22,7 +22,7 @@ from pipeline.parse import DocumentParser
 from pipeline.prepare import Pipeline
 from pipeline.protocols import Store
 from pipeline.records import Column, ColumnType, Comparison, Condition, Filter, JsonValue, Metadata
-from pipeline.stores import _columns
+from pipeline.stores import _columns, _core
 from pipeline.stores._column_fields import grow, pinned_columns
 from pipeline.stores._rows import chunk_rows
 from pipeline.stores._schema import Names, chunks_schema, documents_schema
@@ -250,10 +250,11 @@ async def test_upkeep_makes_the_wanted_indexes_of_a_large_table(uri: str) -> Non
     await (await opened(uri)).replace(SOME)
     store = await opened(uri, columns)
     await store.upkeep()
-    chunks = await (await lancedb.connect_async(uri)).open_table("chunks")
+    chunks = await (await _core.connect(uri, {})).open_table("chunks")
     assert pinned_columns(await chunks.schema()) == tuple(columns)
     await tend(chunks, Policy(lookup_rows=1), chunks=True)
-    kinds = {index.columns[0]: str(index.index_type) for index in await chunks.list_indices()}
+    table = await (await lancedb.connect_async(uri)).open_table("chunks")
+    kinds = {index.columns[0]: str(index.index_type) for index in await table.list_indices()}
     names = {"BTREE": "BTree", "BITMAP": "Bitmap", "LABEL_LIST": "LabelList"}
     wanted = {name: names[kind] for name, kind in _columns.wanted_indexes(columns).items()}
     assert wanted.items() <= kinds.items()
@@ -398,11 +399,11 @@ async def test_who_is_killed_while_adding_columns_is_followed_by_one_who_complet
 ) -> None:
     old = Column(name="year", type="text", path=("year",))
     await (await opened(uri, [old])).replace(SOME)
-    chunks = await (await lancedb.connect_async(uri)).open_table("chunks")
+    chunks = await (await _core.connect(uri, {})).open_table("chunks")
     if done == "chunks":
         await grow(chunks, COLUMNS)
     elif done == "unpinned":
-        await chunks.add_columns({"team": "'wrong'", "tags": "'wrong'"})
+        await chunks.add_columns([("team", "'wrong'"), ("tags", "'wrong'")])
     elif done == "dropped":
         await chunks.drop_columns(["year"])
     reader = await LanceReader.open(uri)
@@ -508,7 +509,7 @@ async def test_sql_fills_a_column_with_what_python_does(many: list[JsonValue]) -
     inner = [replace(column, name=f"{column.name}_inner", path=("a", "v")) for column in OF_V]
     rows = chunk_rows(documents, SPACE, [*OF_V, *inner])
     table = await database.create_table("t", rows.select(["id", "metadata"]))
-    await grow(table, [*OF_V, *inner])
+    await grow(cast("_core.CoreTable", table._inner), [*OF_V, *inner])
     grown = (await table.query().to_arrow()).sort_by("id")
     for column in (*OF_V, *inner):
         there = list(zip(many, grown[column.name].to_pylist(), strict=True))

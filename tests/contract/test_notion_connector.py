@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,6 +41,8 @@ class Notion:
     ids: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     fails: dict[str, list[Said]] = field(default_factory=dict)
+    shift: int = 0
+    """Pages that came meanwhile: so many of what a page of results told are told again by the next."""
     clock: int = 0
 
     def put(self, key: str, content: bytes) -> None:
@@ -98,7 +101,7 @@ class Notion:
         return Said(
             content={
                 "object": "list",
-                "results": found[start : start + PAGE],
+                "results": found[max(0, start - self.shift) : start + PAGE],
                 "has_more": more,
                 "next_cursor": str(start + PAGE) if more else None,
             }
@@ -116,6 +119,23 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notion]:
 
 class TestNotionConnector(ConnectorContract):
     """The contract, on pages."""
+
+    @contextmanager
+    def outage(self, place: Notion) -> Iterator[None]:
+        place.fails[""] = [Said(status=502)] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def half(self, place: Notion) -> Iterator[None]:
+        place.fails["search"] = [place.page(list(place.pages.values()), None), *[Said(status=502)] * 10]
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def repeating(self, place: Notion) -> Iterator[None]:
+        place.shift = 2
+        yield
 
     many = 200
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from types import ModuleType
 
 import anyio
@@ -57,6 +59,31 @@ class TestPythonConnector(ConnectorContract):
     """The contract, on a generator."""
 
     rereads = False
+
+    @contextmanager
+    def outage(self, place: Yielding) -> Iterator[None]:
+        def documents() -> Iterator[dict[str, object]]:
+            raise ConnectionError("the system is down")
+            yield
+
+        place.becomes(documents)
+        yield
+        place.becomes(place.documents)
+
+    @contextmanager
+    def half(self, place: Yielding) -> Iterator[None]:
+        def documents() -> Iterator[dict[str, object]]:
+            yield from islice(place.documents(), 7)
+            raise ConnectionError("the system is down")
+
+        place.becomes(documents)
+        yield
+        place.becomes(place.documents)
+
+    @contextmanager
+    def repeating(self, place: Yielding) -> Iterator[None]:
+        place.becomes(lambda: [*place.documents(), *islice(place.documents(), 2)])
+        yield
 
 
 async def test_all_that_is_yielded_is_given(place: Yielding) -> None:

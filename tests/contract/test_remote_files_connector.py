@@ -8,13 +8,16 @@ import os
 import socket
 import threading
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
@@ -31,7 +34,7 @@ from connectors.registry import connect as connect_source
 from pipeline.errors import ItemUnreadable, SettingsError, SourceRefused, SourceUnavailable
 from pipeline.ingest import ingest_source
 from pipeline.stores.memory import MemoryStore
-from tests.contract.connector_contract import ConnectorContract, listed
+from tests.contract.connector_contract import CannotOccur, ConnectorContract, listed
 from tests.fakes import OracleEmbedder
 from tests.loopback import Asked, Said, hasten, serving
 from tests.s3 import FAR, KEY, SECRET, Bucket, new_bucket
@@ -39,6 +42,7 @@ from tests.world import World
 
 PAGE = 3
 """Objects that our own storage lists at once."""
+ONCE = "a bucket has each key once, and its pages go by the keys"
 
 
 def connect(url: str, options: Mapping[str, object] | None = None, **settings: object) -> RemoteFiles:
@@ -96,6 +100,16 @@ class TestOnS3(ConnectorContract):
     """The contract, on a folder of a bucket."""
 
     many = 60
+    pages = 7
+
+    def outage(self, place: S3Folder) -> AbstractContextManager[None]:
+        raise CannotOccur("moto serves all tests at once: see TestOnGoogleStorage, of the same client")
+
+    def half(self, place: S3Folder) -> AbstractContextManager[None]:
+        raise CannotOccur("moto tells 1,000 objects at once: see TestOnGoogleStorage, of the same client")
+
+    def repeating(self, place: S3Folder) -> AbstractContextManager[None]:
+        raise CannotOccur(ONCE)
 
 
 @dataclass
@@ -109,10 +123,13 @@ class Storage:
     asked: list[Asked] = field(default_factory=list)
     failing_from_page: int | None = None
     status: int = 503
+    down: bool = False
     url: str = ""
 
     def answer(self, asked: Asked) -> Said:
         self.asked.append(asked)
+        if self.down:
+            return Said(status=self.status)
         key = unquote(asked.path).removeprefix("/shelf").removeprefix("/")
         if key:
             return self._object(key, asked)
@@ -175,6 +192,22 @@ class TestOnGoogleStorage(ConnectorContract):
     def place(self, storage: Storage) -> Storage:
         return storage
 
+    @contextmanager
+    def outage(self, place: Storage) -> Iterator[None]:
+        place.down = True
+        yield
+        place.down = False
+
+    @contextmanager
+    def half(self, place: Storage) -> Iterator[None]:
+        place.asked.clear()
+        place.failing_from_page = 2
+        yield
+        place.failing_from_page = None
+
+    def repeating(self, place: Storage) -> AbstractContextManager[None]:
+        raise CannotOccur(ONCE)
+
 
 @dataclass(frozen=True)
 class Zip:
@@ -214,6 +247,23 @@ class TestInAnArchive(ConnectorContract):
     """The contract, on a ZIP archive of this machine."""
 
     many = 40
+    half_is = SourceRefused
+
+    def outage(self, place: Zip) -> AbstractContextManager[None]:
+        raise CannotOccur("an archive of this machine is there, or is refused; one in a bucket is as the bucket is")
+
+    @contextmanager
+    def half(self, place: Zip) -> Iterator[None]:
+        whole = place.file.read_bytes()
+        place.file.write_bytes(whole[: len(whole) - 1000])
+        yield
+        place.file.write_bytes(whole)
+
+    @contextmanager
+    def repeating(self, place: Zip) -> Iterator[None]:
+        with zipfile.ZipFile(place.file, "a") as archive, warnings.catch_warnings(action="ignore"):
+            archive.writestr("inside/3/3.md", b"again")
+        yield
 
     @pytest.fixture
     def place(self, archive: Zip) -> Zip:
@@ -277,10 +327,32 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         thread.join()
 
 
+def failing_below(path: str) -> AbstractContextManager[object]:
+    """Python's web server answers 503 to what has this in its path."""
+    send_head = SimpleHTTPRequestHandler.send_head
+
+    def answer(handler: SimpleHTTPRequestHandler) -> Any:
+        return handler.send_error(503) if path in handler.path else send_head(handler)
+
+    return patch.object(SimpleHTTPRequestHandler, "send_head", answer)
+
+
 class TestOnAWebServer(ConnectorContract):
     """The contract, on Python's own web server, which tells the second of the last change."""
 
     many = 60
+
+    def outage(self, place: Served) -> AbstractContextManager[object]:
+        return failing_below("/")
+
+    def half(self, place: Served) -> AbstractContextManager[object]:
+        return failing_below("/3/")
+
+    @contextmanager
+    def repeating(self, place: Served) -> Iterator[None]:
+        listdir = os.listdir
+        with patch("http.server.os.listdir", lambda path: listdir(path) * 2):
+            yield
 
     @pytest.fixture
     def place(self, served: Served) -> Served:
@@ -786,7 +858,7 @@ sources:
         ({"url": "https://example.org/", "options": {"region": "x"}}, "begin with s3://"),
         ({"url": "https://example.org/", "options": {"username": "x"}}, "belong together"),
         ({"url": "s3://b", "options": {"username": "x"}}, "begin with https://"),
-        ({"url": "sftp://host/x"}, "mount the folder"),
+        ({"url": "sftp://me:secret@host/x"}, "is a secret"),
         ({"url": "zip://backup.tar!/x"}, "must name a .zip file"),
         ({"url": "s3://key:secret@bucket/x"}, "is a secret"),
         (

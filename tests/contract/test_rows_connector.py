@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import gzip
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,7 +27,7 @@ from connectors.rows.field_paths import value_at
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
 from pipeline.ingest import ingest_source
 from pipeline.stores.memory import MemoryStore
-from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
+from tests.contract.connector_contract import CannotOccur, ConnectorContract, SourceOfTests, listed
 from tests.fakes import OracleEmbedder
 from tests.s3 import KEY, SECRET, Bucket
 from tests.world import World
@@ -61,7 +62,8 @@ class Rows:
     connect: Callable[..., JsonlConnector | ParquetConnector]
     settings: dict[str, object] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    writing: bool = True
+    torn: bool = False
+    """Whether the end of the file is missing."""
 
     def connector(self, **settings: object) -> JsonlConnector | ParquetConnector:
         self.write()
@@ -82,6 +84,8 @@ class Rows:
             write_parquet(self.file, list(self.rows.values()))
         else:
             write_jsonl(self.file, self.rows.values())
+        if self.torn:
+            self.file.write_bytes(self.file.read_bytes()[:-20])
 
 
 def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -103,6 +107,20 @@ def write_parquet(file: Path, rows: Sequence[Mapping[str, Any]], group: int = 7)
 
 class RowsContract(ConnectorContract):
     """The contract, on the rows of a file."""
+
+    def outage(self, place: Rows) -> AbstractContextManager[None]:
+        raise CannotOccur("a file of this machine is there, or is refused; one in a bucket is as the bucket is")
+
+    @contextmanager
+    def half(self, place: Rows) -> Iterator[None]:
+        place.torn = True
+        yield
+        place.torn = False
+
+    @contextmanager
+    def repeating(self, place: Rows) -> Iterator[None]:
+        place.rows["again"] = place.rows["3/3.md"]
+        yield
 
     async def test_the_media_type_follows_the_name(self, place: SourceOfTests) -> None:
         assert isinstance(place, Rows)

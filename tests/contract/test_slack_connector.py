@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -52,6 +53,8 @@ class Slack:
     """Answers in place of the usual ones, by method; None for the usual one."""
     names: dict[str, str] = field(default_factory=dict)
     as_threads: bool = False
+    shift: int = 0
+    """Messages that came meanwhile: so many of what a page told are told again by the next."""
     clock: int = 0
 
     def __post_init__(self) -> None:
@@ -169,7 +172,7 @@ class Slack:
         start = int(query.get("cursor", "0"))
         more = start + PAGE < len(found)
         return {
-            part: found[start : start + PAGE],
+            part: found[max(0, start - self.shift) : start + PAGE],
             "has_more": more,
             "response_metadata": {"next_cursor": str(start + PAGE) if more else ""},
         }
@@ -197,6 +200,25 @@ class TestSlackDays(ConnectorContract):
 
     rereads = False
     many = 100
+
+    @contextmanager
+    def outage(self, place: Slack) -> Iterator[None]:
+        methods = ("auth.test", "users.list", "conversations.list", "conversations.info")
+        for method in (*methods, "conversations.history", "conversations.replies"):
+            place.fails[method] = [Said(status=502)] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def half(self, place: Slack) -> Iterator[None]:
+        place.fails["conversations.history"] = [None, *[Said(status=502)] * 10]
+        yield
+        place.fails.clear()
+
+    @contextmanager
+    def repeating(self, place: Slack) -> Iterator[None]:
+        place.shift = 1  # pages go by time: what comes again is where one ends
+        yield
 
     def key(self, place: SourceOfTests, name: str) -> str:
         assert isinstance(place, Slack)

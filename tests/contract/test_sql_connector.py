@@ -6,7 +6,7 @@ import socketserver
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, event, text
 from config.load import load_settings
 from connectors.sql import SqlConnector, SqlSettings
 from pipeline.errors import ItemUnreadable, SettingsError, SourceRefused, SourceUnavailable
-from tests.contract.connector_contract import ConnectorContract, listed
+from tests.contract.connector_contract import CannotOccur, ConnectorContract, listed
 
 
 @dataclass
@@ -75,6 +75,26 @@ class Table:
 class SqlContract(ConnectorContract):
     """The contract, on a table."""
 
+    half_is = SourceRefused
+
+    def outage(self, place: Table) -> AbstractContextManager[None]:
+        raise CannotOccur("a database in a file of this machine is there, or is refused")
+
+    @contextmanager
+    def half(self, place: Table) -> Iterator[None]:
+        """The table is a view meanwhile, which comes to grief in a row behind the first ones."""
+        place.run("ALTER TABLE documents RENAME TO kept")
+        fails = "CASE WHEN name = '6/41.md' THEN abs(version - 9223372036854775807 - 2) ELSE version END"
+        place.run(f"CREATE VIEW documents AS SELECT name, body, {fails} AS version, team FROM kept")
+        yield
+        place.run("DROP VIEW documents")
+        place.run("ALTER TABLE kept RENAME TO documents")
+
+    @contextmanager
+    def repeating(self, place: Table) -> Iterator[None]:
+        place.run("INSERT INTO documents SELECT * FROM documents WHERE name = '3/3.md'")
+        yield
+
     async def test_the_media_type_follows_the_name(self, place: Any) -> None:
         place.put("a.md", b"# A")
         connector = place.connector(media_type="text/markdown")
@@ -110,6 +130,20 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 class TestOnPostgresql(SqlContract):
     many = 300
+
+    @contextmanager
+    def outage(self, place: Table) -> Iterator[None]:
+        """Its socket is somewhere else meanwhile."""
+        socket = Path(place.url.partition("unix_sock=")[2])
+        others = "FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid()"
+        place.run(f"SELECT pg_terminate_backend(pid) {others}")
+        place.engine.dispose()
+        away = socket.with_suffix(".away")
+        socket.rename(away)
+        try:
+            yield
+        finally:
+            away.rename(socket)
 
     @pytest.fixture
     def place(self, postgresql: str) -> Iterator[Table]:

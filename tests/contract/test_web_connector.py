@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from html import escape
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import unquote
 
 import anyio
@@ -99,9 +101,16 @@ def urlset(urls: dict[str, str | None]) -> str:
 
 
 class InSitemap(Place):
+    repeated: int = 0
+    """Of the pages, so many stand in it twice."""
+    torn: bool = False
+
     def sitemap(self, _: Asked) -> Answered:
         pages = {self.site.url + path_of(key): self.lastmod(count) for key, count in self.keys.items()}
-        return Answered(body=urlset(pages).encode())
+        whole = urlset(pages)
+        again = whole.partition("<url>")[2].split("<url>")[: self.repeated]
+        whole = whole.replace("</urlset>", "".join(f"<url>{one}" for one in again) + "</urlset>")
+        return Answered(body=(whole[: len(whole) // 2] if self.torn else whole).encode())
 
     def lastmod(self, count: int) -> str | None:
         return f"2026-01-01T00:00:{count:02d}Z"
@@ -117,8 +126,12 @@ class InSitemapWithoutDates(InSitemap):
 
 
 class Linked(Place):
+    repeated: int = 0
+    """Of the links, so many are there twice."""
+
     def start(self, _: Asked) -> Answered:
-        links = "".join(f'<a href="{escape(path_of(key))}">x</a>' for key in self.keys)
+        keys = [*self.keys, *list(self.keys)[: self.repeated]]
+        links = "".join(f'<a href="{escape(path_of(key))}">x</a>' for key in keys)
         return Answered(body=links.encode(), headers={"Content-Type": "text/html"})
 
     def found(self) -> dict[str, object]:
@@ -127,7 +140,28 @@ class Linked(Place):
         return {"crawl": crawl, "exclude": ["start-"]}
 
 
-class TestSitemap(ConnectorContract):
+@pytest.mark.usefixtures("impatient")
+class WebContract(ConnectorContract):
+    """The contract, on a site."""
+
+    @contextmanager
+    def outage(self, place: Place) -> Iterator[None]:
+        with patch.object(place.site, "answer", lambda _: Answered(status=503)):
+            yield
+
+    @contextmanager
+    def half(self, place: InSitemap) -> Iterator[None]:
+        place.torn = True
+        yield
+        place.torn = False
+
+    @contextmanager
+    def repeating(self, place: InSitemap | Linked) -> Iterator[None]:
+        place.repeated = 2
+        yield
+
+
+class TestSitemap(WebContract):
     """By lastmod alone: nothing is asked for but the sitemap."""
 
     tells_version = False
@@ -137,7 +171,7 @@ class TestSitemap(ConnectorContract):
         return InSitemap(site, tmp_path)
 
 
-class TestSitemapWithoutDates(ConnectorContract):
+class TestSitemapWithoutDates(WebContract):
     """By each page's headers."""
 
     @pytest.fixture
@@ -151,10 +185,18 @@ class TestSitemapWithoutDates(ConnectorContract):
         assert sorted(ref.key for ref in await listed(place.connector())) == sorted(place.keys)
 
 
-class TestCrawl(ConnectorContract):
+class TestCrawl(WebContract):
     """By links."""
 
     rereads = False
+
+    @contextmanager
+    def half(self, place: Linked) -> Iterator[None]:
+        path = path_of("3/10.md")
+        kept = place.site.routes[path]
+        place.site.put(path, status=500)
+        yield
+        place.site.routes[path] = kept
 
     @pytest.fixture
     def place(self, site: Site, tmp_path: Path) -> Place:

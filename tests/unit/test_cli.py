@@ -123,9 +123,25 @@ def test_the_documentation_tells_the_same_exit_codes() -> None:
     assert f"\n{exits.EXIT_CODES}\n" in page
 
 
+def test_the_documentation_lists_and_describes_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    listed = re.findall(r"^docweave ([a-z-]+)", page.partition("```")[2].partition("```")[0], re.MULTILINE)
+    in_help = run("--help").output.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert sorted(listed) == sorted(re.findall(r"^  ([a-z-]+)", in_help, re.MULTILINE))
+    assert [name for name in listed if f"\n## {name}\n" not in page] == []
+
+
 def test_every_command_has_examples_in_its_help() -> None:
     for command in COMMANDS:
         assert f"docweave {command}" in run(command, "--help").output.partition("\n")[2]
+
+
+def test_settings_within_a_setting_are_named_with_it() -> None:
+    told = run("connectors", "files").output
+    assert "  options = {}\n" in told
+    assert "aws_secret_access_key" in told
+    assert '  removals = {"max_documents": 10, ' in told
+    assert "--approve-removals N" in told
 
 
 def test_version_is_that_of_the_package() -> None:
@@ -226,6 +242,7 @@ def test_search_json_holds_all_of_a_hit(ingested: Path, mode: str) -> None:
     assert (hit["source"], hit["key"], hit["title"]) == ("handbook", "fern.md", "Fern")
     assert DOCUMENTS["fern.md"][hit["start"] : hit["end"]] == hit["text"]
     assert hit["metadata"] == {"team": "people", "year": 2024, "language": "en"}
+    assert "vector" not in hit
 
 
 def test_search_filters_by_source_and_metadata(ingested: Path) -> None:

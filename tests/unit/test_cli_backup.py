@@ -42,7 +42,7 @@ def test_there_and_back(settings: Path, tmp_path: Path) -> None:
     assert back.exit_code == 0, back.output
     told = json.loads(back.stdout)
     assert told["sources"] == {"docs": {"documents": 2, "chunks": 2}}
-    assert told["tables"] == ["chunks", "documents"]
+    assert told["tables"] == ["chunks", "documents", "runs"]
     assert told["copied"] == {"files": told["files"], "bytes": told["bytes"]}
     found = runner.invoke(app, ["search", "fern", "--config", str(settings), "--mode", "text", "--json"])
     assert [hit["key"] for hit in json.loads(found.stdout)["hits"]] == ["fern.md"]

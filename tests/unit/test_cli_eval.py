@@ -132,6 +132,13 @@ def test_a_wrong_file_is_told_with_its_place(config: Path, text: str, said: str)
     assert ".yaml:" in done.stderr or "jsonl" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["nowhere.yaml", "nowhere.jsonl"])
+def test_a_file_that_is_not_there_is_told_with_what_drafts_one(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with pytest.raises(SettingsError, match="does not exist: `docweave eval .* --make 20` drafts questions"):
+        read_evaluation(path)
+
+
 def test_a_wrong_line_of_json_is_told_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "questions.jsonl"
     path.write_text('{"ask": "x", "expect": "a"}\n{"ask": "x"}\nnone\n')

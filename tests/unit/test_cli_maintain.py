@@ -57,8 +57,10 @@ def test_with_json_it_prints_one_document(config: Path) -> None:
     result = run("--json", config=config)
     printed = json.loads(result.stdout)
     assert (printed["dry_run"], printed["skipped"]) == (False, None)
-    assert [table["table"] for table in printed["tables"]] == ["chunks", "documents"]
-    assert all(table["compacted"] and table["seconds"] > 0 for table in printed["tables"])
+    *both, runs = printed["tables"]
+    assert [table["table"] for table in printed["tables"]] == ["chunks", "documents", "runs"]
+    assert all(table["compacted"] and table["seconds"] > 0 for table in both)
+    assert runs["rows"] == 1
 
 
 def test_without_tables_it_says_so(tmp_path: Path) -> None:

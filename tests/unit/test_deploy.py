@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import subprocess
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,12 @@ from typer.main import get_command
 
 from apps.cli import app
 from config.load import load_settings
+from config.serving import ServingSettings
 from tests.settings_text import ROOT
 
 DEPLOY = ROOT / "deploy"
-UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-COMMANDS = set(get_command(app).commands)  # type: ignore[attr-defined]
+SYSTEMD = DEPLOY / "systemd"
+UNITS = sorted(SYSTEMD.glob("*.service"))
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +86,100 @@ def test_services_wait_for_services_and_mount_volumes_that_there_are(compose: di
             assert place in volumes or (DEPLOY / place).exists() or example.exists(), place
 
 
-def test_commands_of_containers_and_units_are_docweaves(compose: dict[str, Any]) -> None:
-    run = [service["command"] for service in compose["services"].values() if "command" in service]
-    run += [
-        line.split()
-        for unit in UNITS
-        for line in re.findall(r"^ExecStart(?:Pre)?=\S*/bin/(.+)$", unit.read_text("utf-8"), re.MULTILINE)
-    ]
-    ours = [words for words in run if words[0] == "docweave"]
-    assert len(ours) >= 4
-    assert {words[1] for words in ours} <= COMMANDS
-    assert {words[0] for words in run} == {"docweave", "prefect"}
+def commands(compose: dict[str, Any]) -> list[list[str]]:
+    """What containers, units, the image and the comments beside them run, without folders."""
+    found = [service["command"] for service in compose["services"].values() if "command" in service]
+    for unit in UNITS:
+        lines = re.findall(r"^ExecStart(?:Pre)?=\S*/bin/(.+)$", unit.read_text("utf-8"), re.MULTILINE)
+        found += [shlex.split(line) for line in lines]
+    image = re.findall(r"^CMD (\[.+\])$", (DEPLOY / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    found += [yaml.safe_load(line) for line in image]
+    for file in (DEPLOY / "compose.yaml", DEPLOY / "docweave.yaml.example", ROOT / "docs" / "operating.md"):
+        told = re.findall(r"run --rm search (docweave .+)$", file.read_text("utf-8"), re.MULTILINE)
+        found += [shlex.split(line) for line in told]
+    return found
+
+
+def test_commands_of_containers_and_units_are_there_with_their_options(compose: dict[str, Any]) -> None:
+    found = commands(compose)
+    assert len(found) >= 11
+    for words in found:
+        {"docweave": understood_by_docweave, "prefect": understood_by_prefect}[words[0]](words[1:])
+    with pytest.raises(Exception, match="No such option"):
+        understood_by_docweave(["deploy", "--prunes"])
+
+
+def understood_by_docweave(words: Sequence[str]) -> None:
+    """Raises what the command line would say, and runs nothing."""
+    command: Any = get_command(app)
+    context, rest = command.make_context("docweave", [*words[:1], "--help"], resilient_parsing=True), [*words]
+    while isinstance(getattr(command, "commands", None), dict):
+        name, command, rest = command.resolve_command(context, rest)
+        context = type(context)(command, parent=context, info_name=name)
+    command.parse_args(context, rest)
+
+
+def understood_by_prefect(words: Sequence[str]) -> None:
+    """The same of Prefect's."""
+    import prefect.cli.server  # noqa: PLC0415 - takes a second
+    import prefect.cli.worker  # noqa: PLC0415
+
+    apps = {"server": prefect.cli.server.server_app, "worker": prefect.cli.worker.worker_app}
+    apps[words[0]].parse_args(words[1:], exit_on_error=False, print_error=False)
+
+
+def test_environment_variables_are_those_that_docweave_and_prefect_read(compose: dict[str, Any]) -> None:
+    from prefect.settings.legacy import _get_valid_setting_names  # noqa: PLC0415 - takes a second
+    from prefect.settings.models.root import Settings as Prefects  # noqa: PLC0415
+
+    names = {name for service in compose["services"].values() for name in service.get("environment", {})}
+    text = "".join(file.read_text("utf-8") for file in [DEPLOY / "Dockerfile", *UNITS])
+    names |= set(re.findall(r"\b((?:PREFECT|DOCWEAVE)_[A-Z_]+)=", text))
+    names |= set(
+        re.findall(r"^([A-Z_]+)=", (DEPLOY / "secrets.env.example").read_text("utf-8"), re.MULTILINE)
+    )
+    code = "".join(
+        file.read_text("utf-8") for room in ("apps", "config") for file in (ROOT / room).rglob("*.py")
+    )
+    of_others = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}  # of the image `postgres`
+    ours = {name for name in names - of_others if not name.startswith("PREFECT_")}
+    assert ours == {"DOCWEAVE_CONFIG", "DOCWEAVE_LOG", "PERPLEXITY_API_KEY"}
+    assert all(f'"{name}"' in code for name in ours if name.startswith("DOCWEAVE_"))
+    assert {name for name in names if name.startswith("PREFECT_")} <= _get_valid_setting_names(Prefects)
+
+
+def test_health_is_asked_where_it_is_told(compose: dict[str, Any]) -> None:
+    from apps.http.health import router  # noqa: PLC0415 - fastapi
+
+    image = (DEPLOY / "Dockerfile").read_text("utf-8")
+    [(port, path)] = re.findall(r"urlopen\('http://127\.0\.0\.1:(\d+)(/\w+)'", image)
+    assert path in {getattr(route, "path", "") for route in router.routes}
+    assert int(port) == ServingSettings().port
+    assert f"EXPOSE {port}\n" in image
+    assert compose["services"]["search"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    services = compose["services"]
+    assert "http://127.0.0.1:4200/api/health" in services["prefect"]["healthcheck"]["test"][-1]
+    others = {"postgres", "prefect", "search"}  # the image's own check asks the search API
+    assert all(
+        service["healthcheck"] == {"disable": True}
+        for name, service in services.items()
+        if name not in others
+    )
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    if not (program := shutil.which("systemd-analyze")):
+        pytest.skip("no systemd here")
+    for file in SYSTEMD.iterdir():
+        # What they run is not installed here.
+        text = re.sub(r"^(ExecStart(?:Pre)?=)\S+", r"\1/bin/sh", file.read_text("utf-8"), flags=re.MULTILINE)
+        (tmp_path / file.name).write_text(text, "utf-8")
+    units = sorted(str(file) for file in tmp_path.iterdir())
+    told = subprocess.run(
+        [program, "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    about = [line for line in told.stderr.splitlines() if "docweave" in line]
+    assert about == []
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

@@ -210,7 +210,7 @@ async def test_an_outage_is_told_without_a_detail(settings: Settings) -> None:
     async def away() -> Any:
         raise StoreUnavailable("s3://bucket/secret does not answer")
 
-    desk.open_reader = away
+    desk.tables[0].open_reader = away
     app = create_app(desk, settings.serve, is_open=True)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -220,7 +220,7 @@ async def test_an_outage_is_told_without_a_detail(settings: Settings) -> None:
         async def broken() -> Any:
             raise RuntimeError("a secret detail")
 
-        desk.open_reader = broken
+        desk.tables[0].open_reader = broken
         answer = await client.get("/v1/sources")
         assert "secret" not in error(answer, 500, "internal")
         assert "Traceback" not in answer.text
@@ -270,14 +270,15 @@ async def test_who_asks_too_much_is_told_when_to_come_back(settings: Settings) -
 
 async def test_a_question_is_embedded_once_however_often_it_is_asked(settings: Settings) -> None:
     desk = desk_of(settings)
-    await asyncio.gather(*[desk.asked.embed_query("the same") for _ in range(5)])
-    assert (desk.asked.embedded, desk.asked.found) == (1, 0)
-    await desk.asked.embed_query("the same")
-    assert (desk.asked.embedded, desk.asked.found) == (1, 1)
-    desk.asked.most = 2
+    [asked] = desk.asked.values()
+    await asyncio.gather(*[asked.embed_query("the same") for _ in range(5)])
+    assert (asked.embedded, asked.found) == (1, 0)
+    await asked.embed_query("the same")
+    assert (asked.embedded, asked.found) == (1, 1)
+    asked.most = 2
     for text in ("a", "b", "the same"):
-        await desk.asked.embed_query(text)
-    assert desk.asked.embedded == 4
+        await asked.embed_query(text)
+    assert asked.embedded == 4
 
 
 async def test_no_page_of_another_origin_may_ask_unless_the_settings_say_so(settings: Settings) -> None:

@@ -58,3 +58,4 @@ def test_it_keeps_to_its_description(described: schemathesis.BaseSchema, mode: G
             keeps()
             asked.append(operation.label)
     assert {"POST /v1/search", "POST /retrieval", "GET /v1/search", "POST /v1/context"} <= set(asked)
+    assert "POST /open_webui/search" in asked

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -16,6 +19,11 @@ QUESTION = "parental leave days"
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return ingested(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(settings: Settings) -> None:
+    Path(settings.serve.keys).unlink(missing_ok=True)
 
 
 async def dify(client: httpx.AsyncClient, **more: Any) -> httpx.Response:
@@ -152,3 +160,42 @@ async def test_who_is_not_let_in_is_told_so_in_that_shape(settings: Settings) ->
         assert (answer.status_code, answer.json()["error_code"]) == (401, 1002)
         answer = await openai(client)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
+
+
+async def test_open_webui_gets_what_it_reads_of_a_web_search(settings: Settings) -> None:
+    async with asking(settings) as client:
+        ours = (await client.post("/v1/search", json={"question": QUESTION, "limit": 3})).json()["hits"]
+        answer = await client.post("/open_webui/search", json={"query": QUESTION, "count": 3})
+        assert answer.status_code == 200
+        results = answer.json()
+        assert [set(one) for one in results] == [{"link", "title", "snippet"}] * 3
+        assert [(one["title"], one["snippet"]) for one in results] == [
+            (hit["title"], hit["text"]) for hit in ours
+        ]
+        # None of these has a link of the web: they lead to the page of this server.
+        assert [unquote(one["link"]) for one in results] == [
+            f"http://127.0.0.1:8321/#/document/{hit['source']}/{hit['key']}?chunk={hit['ordinal']}"
+            for hit in ours
+        ]
+        assert (await client.post("/open_webui/search", json={"query": " "})).status_code == 422
+
+
+async def test_an_app_that_was_told_no_key_is_as_one_that_sends_none(settings: Settings) -> None:
+    for empty in ("Bearer ", "Bearer", "bearer"):
+        async with asking(settings, {"Authorization": empty}) as client:
+            assert (await client.post("/open_webui/search", json={"query": "x"})).status_code == 200
+    new_key(settings, "k")
+    async with asking(settings, {"Authorization": "Bearer "}) as client:
+        assert (await client.post("/open_webui/search", json={"query": "x"})).status_code == 401
+
+
+async def test_apps_can_make_tools_of_the_description(settings: Settings) -> None:
+    """They call a tool by the operation's name, and models take letters, digits and _ alone."""
+    async with asking(settings) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    operations = [one for methods in paths.values() for one in methods.values()]
+    names = [one["operationId"] for one in operations]
+    assert len(set(names)) == len(names)
+    assert {"search", "context", "document", "sources"} <= set(names)
+    assert all(re.fullmatch(r"[a-z_]{1,64}", name) for name in names)
+    assert all(one["description"] for one in operations)

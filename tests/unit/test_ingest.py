@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import anyio
 import pytest
 
 from pipeline.chunk import Chunker
@@ -171,6 +172,31 @@ async def test_a_listing_that_breaks_off_removes_nothing(world: World) -> None:
     with pytest.raises(SourceUnavailable, match="connection lost"):
         await world.ingest()
     assert await world.content() == before
+
+
+async def test_how_each_run_went_is_kept(world: World) -> None:
+    await world.ingest()
+    world.items.items["ghost.md"] = None  # type: ignore[assignment]  # listed, but gone when it is loaded
+    await world.ingest()
+    [run] = await world.store.runs()
+    assert (run.source, run.error, run.failed) == ("notes", None, 1)
+    assert (run.counts["unchanged"], run.counts["listed"]) == (4, 5)
+    assert [failure.key for failure in run.failures] == ["ghost.md"]
+    world.items.error, world.items.fail_listing_after = SourceUnavailable("connection lost"), 2
+    with pytest.raises(SourceUnavailable):
+        await world.ingest()
+    [failed] = await world.store.runs()
+    assert (failed.error, failed.succeeded_at) == ("connection lost", run.at)
+    assert failed.at > run.at
+
+
+async def test_a_run_that_is_cancelled_is_told_as_such(world: World) -> None:
+    scope = anyio.CancelScope()
+    world.embedder.refuse = lambda _request: scope.cancel()
+    with scope:
+        await world.ingest()
+    assert scope.cancelled_caught
+    assert [run.error for run in await world.store.runs()] == ["cancelled"]
 
 
 async def test_a_service_that_turns_us_away_stops_the_run_with_its_own_error(world: World) -> None:

@@ -22,9 +22,7 @@ from apps.mcp.http import add_mcp
 from apps.mcp.server import MOST_CHARACTERS, build
 from config import keys
 from config.load import load_settings
-from pipeline.query import Question
 from pipeline.query_desk import Access
-from pipeline.records import Filter
 from tests import serving
 from tests.ingested import ingest_now, written
 
@@ -35,12 +33,14 @@ FILES = {
     "public/fern.md": "# Fern\n\n## Resetting\n\nHold the button of the Fern sensor for ten seconds.\n",
     "public/clover ünd.md": "# Clover\n\nPass the magnet over the mark three times.\n",
     "public/book.txt": LONG,
+    "rows.jsonl": '{"id": "note#7", "text": "The seventh note."}\n',
     "board/vault.md": f"# Vault\n\n{SECRET}\n",
 }
 SETTINGS = """\
 sources:
   public: {type: files, path: public}
   board: {type: files, path: board, access: [board]}
+  rows: {type: jsonl, path: rows.jsonl, key_field: id, text_field: text, cache: cache}
 columns: {}
 """
 
@@ -92,25 +92,28 @@ async def test_the_tools_only_read_and_say_what_they_are_for(config: Path) -> No
 async def test_what_search_finds_fetch_reads(config: Path) -> None:
     async with asking(config) as client:
         results = (await told(client, "search", query=QUESTION))["results"]
-        assert results[0]["id"] == "public/fern.md"
+        assert results[0]["id"] == "public/fern.md#0"
         assert "ten seconds" in results[0]["text"]
         assert results[0]["url"].startswith("file:///")
         document = await told(client, "fetch", id=results[0]["id"])
         assert set(document) == {"id", "title", "text", "url", "metadata"}
+        assert document["id"] == "public/fern.md"
         assert document["title"] == "Fern"
         assert "Hold the button" in document["text"]
 
 
-async def test_it_gives_the_hits_that_a_search_gives(config: Path) -> None:
-    desk = desk_of(load_settings(config))
-    try:
-        found = await desk.search(Question(text=QUESTION, per_document=1, where=Filter()))
-    finally:
-        await desk.aclose()
+async def test_what_stands_beside_two_passages_is_told_once(config: Path) -> None:
     async with asking(config) as client:
-        results = (await told(client, "search", query=QUESTION))["results"]
-    assert [one["id"] for one in results] == [f"{hit.source}/{hit.key}" for hit in found.hits]
-    assert [one["metadata"]["score"] for one in results] == [round(hit.score, 6) for hit in found.hits]
+        results = (await told(client, "search", query="Paragraphs of a long book about soil", limit=50))[
+            "results"
+        ]
+        of_the_book = [one for one in results if one["metadata"]["key"] == "book.txt"]
+        assert len(of_the_book) > 1
+        lines = [line for one in of_the_book for line in one["text"].split("\n") if line.strip()]
+        assert len(lines) == len(set(lines))
+        one_each = await told(client, "search", query="soil, magnet, sensor", limit=50, per_document=1)
+        keys = [one["metadata"]["key"] for one in one_each["results"]]
+        assert len(keys) == len(set(keys)) > 1
 
 
 async def test_a_long_document_comes_in_parts_that_are_the_whole(config: Path) -> None:
@@ -120,6 +123,25 @@ async def test_a_long_document_comes_in_parts_that_are_the_whole(config: Path) -
         rest = await told(client, "fetch", id="public/book.txt", start=first["metadata"]["next"])
     assert "next" not in rest["metadata"]
     assert (first["text"] + rest["text"]).split() == LONG.split()
+
+
+async def test_a_passage_of_a_long_document_is_in_the_part_that_is_read(config: Path) -> None:
+    async with asking(config) as client:
+        [found] = (await told(client, "search", query="Paragraph 3999", limit=1, where="path = book.txt"))[
+            "results"
+        ]
+        part = await told(client, "fetch", id=found["id"])
+        assert part["metadata"]["start"] > 0
+        assert "Paragraph 3999 of" in part["text"]
+        first = await told(client, "fetch", id="public/book.txt#0")
+        assert (first["metadata"]["start"], len(first["text"])) == (0, MOST_CHARACTERS)
+
+
+async def test_a_key_that_looks_like_a_passage_is_a_document(config: Path) -> None:
+    async with asking(config) as client:
+        for named in ("rows/note#7", "rows/note#7#0"):
+            assert (await told(client, "fetch", id=named))["id"] == "rows/note#7"
+        assert "there is no document" in await refused(client, "fetch", id="public/nothing#0")
 
 
 async def test_a_document_is_a_resource_under_any_key(config: Path) -> None:
@@ -149,7 +171,7 @@ async def test_nobody_is_told_of_what_they_may_not_see(
 ) -> None:
     async with asking(config, access) as client:
         results = (await told(client, "search", query="the word of the vault", limit=50))["results"]
-        assert ("board/vault.md" in [one["id"] for one in results]) == sees
+        assert ("board" in [one["metadata"]["source"] for one in results]) == sees
         filtered = await told(client, "search", query="rhubarb", sources=["board"], where="path = 'vault.md'")
         assert bool(filtered["results"]) == sees
         fetched = await client.call_tool("fetch", {"id": "board/vault.md"})
@@ -188,7 +210,7 @@ async def test_over_http_a_key_sees_what_it_may(served: tuple[str, Path]) -> Non
             Client(streamable_http_client(url, http_client=http)) as client,
         ):
             results = (await told(client, "search", query="rhubarb"))["results"]
-            assert ("board/vault.md" in [one["id"] for one in results]) == sees
+            assert ("board" in [one["metadata"]["source"] for one in results]) == sees
             assert (await client.call_tool("fetch", {"id": "board/vault.md"})).is_error == (not sees)
 
 
@@ -205,5 +227,5 @@ async def test_as_a_process_it_answers_over_standard_input_and_output(config: Pa
     server = StdioServerParameters(command=command[0], args=command[1:])
     async with Client(stdio_client(server)) as client:
         results = (await told(client, "search", query="vault rhubarb reset Fern"))["results"]
-        assert results[0]["id"] == "public/fern.md"
-        assert "board/vault.md" not in [one["id"] for one in results]
+        assert results[0]["id"] == "public/fern.md#0"
+        assert "board" not in [one["metadata"]["source"] for one in results]

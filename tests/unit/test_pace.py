@@ -210,7 +210,7 @@ async def test_who_stops_waiting_takes_nothing_and_holds_nobody_up(quitters: set
     await together([lambda place=place: ask(place) for place in range(5)])
     assert order == [place for place in range(5) if place not in quitters]
     assert pace.in_flight == 0
-    assert now() == (3 if len(order) == 3 else 61)
+    assert now() == (3 if len(order) == 3 else 62)
 
 
 @in_virtual_time
@@ -383,14 +383,53 @@ async def test_a_correction_lets_who_waits_go_on() -> None:
 
 
 @in_virtual_time
-async def test_a_correction_that_comes_late_does_not_spoil_the_sum() -> None:
+async def test_an_attempt_counts_until_a_minute_after_its_end_with_the_tokens_that_it_had() -> None:
     pace = Pace(9, tokens_per_minute=100, clock=now)
-    async with pace.turn(100) as slow:
-        await anyio.sleep(60)
-        async with pace.turn(100):
-            slow.tokens = 1
-    async with pace.turn(1):
-        assert now() == 120
+    began = []
+
+    async def slow() -> None:
+        async with pace.turn(90) as turn:
+            await anyio.sleep(70)
+            turn.tokens = 80
+
+    async def ask(tokens: int) -> None:
+        await anyio.sleep(1)
+        async with pace.turn(tokens):
+            began.append(now())
+
+    await together([slow, lambda: ask(10), lambda: ask(20), lambda: ask(1)])
+    assert began == [1, 70, 130]
+
+
+@settings(max_examples=60, deadline=None)
+@given(load=LOADS, requests=st.integers(1, 8), tokens=st.integers(30, 100), seed=st.integers(0, 1000))
+def test_in_any_minute_of_the_service_the_ceilings_hold_however_long_requests_are_on_their_way(
+    load: list[tuple[float, int]], requests: int, tokens: int, seed: int
+) -> None:
+    chance = random.Random(seed)
+    came: list[tuple[float, int]] = []
+
+    @in_virtual_time
+    async def story() -> None:
+        pace = Pace(99, requests, tokens, clock=now)
+
+        async def ask(count: int) -> None:
+            async with pace.turn(count):
+                await anyio.sleep(chance.choice([0, 0.1, 5, 100]))
+                came.append((now(), count))
+                await anyio.sleep(chance.choice([0, 0.1, 5, 100]))
+
+        async with anyio.create_task_group() as group:
+            for seconds, count in load:
+                await anyio.sleep(seconds)
+                group.start_soon(ask, count)
+
+    story()
+    assert len(came) == len(load)
+    for start, _ in came:
+        minute = [count for at, count in came if start <= at < start + 60]
+        assert len(minute) <= requests
+        assert sum(minute) <= tokens or len([count for count in minute if count]) == 1
 
 
 @in_virtual_time
@@ -431,12 +470,12 @@ async def test_who_cannot_have_a_turn_in_time_is_told_why() -> None:
             async with pace.turn(until=5):
                 pass
         assert now() == 5
-    error = await refusal(pace, until=59.5)
+    error = await refusal(pace, until=64.5)
     assert str(error) == (
         "what may be sent in a minute is used up (requests_per_minute 1, tokens_per_minute 90,000)"
     )
-    async with pace.turn(until=60.5):
-        assert now() == 60
+    async with pace.turn(until=65.5):
+        assert now() == 65
 
 
 @pytest.mark.parametrize("numbers", [(0,), (-1,), (1, 0), (1, None, 0)])

@@ -16,11 +16,12 @@ from apps.http.server import _also
 from apps.page import routes, survey
 from apps.page.projection import flat, mean_of
 from config.settings import Settings
+from pipeline.errors import SourceError
 from pipeline.records import EmbeddingSpace
 from tests import serving
 from tests.ingested import ingest_here
 from tests.serving import new_key
-from tests.serving_page import indexed
+from tests.serving_page import HOSTILE, indexed
 
 PATHS = ("/v1/freshness", "/v1/map", "/v1/spending")
 
@@ -36,7 +37,7 @@ def _no_keys(settings: Settings) -> None:
 
 
 def asking(settings: Settings) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-    return serving.asking(settings, also=_also(settings))
+    return serving.asking(settings, also=_also())
 
 
 async def told(client: httpx.AsyncClient, path: str) -> Any:
@@ -55,11 +56,17 @@ async def test_who_sees_everything_is_told_of_every_source_its_runs_and_what_the
         }  # fmt: skip
         by_name = {one["name"]: one for one in fresh["sources"]}
         assert by_name["devices"]["run"] == {
-            "at": "2023-11-14T22:13:20Z", "succeeded_at": "2023-11-14T22:13:20Z",
-            "failed": 2, "left": 0, "withheld": 0,
-        }  # fmt: skip
+            "at": "2026-03-01T12:00:00Z",
+            "seconds": 1.5,
+            "error": None,
+            "succeeded_at": "2026-03-01T12:00:00Z",
+            "counts": {"listed": 4, "left": 0, "withheld": 1},
+            "failed": 2,
+            "failures": [{"key": "a.pdf", "reason": HOSTILE, "url": "https://example.com/a.pdf"}],
+        }
         assert fresh["runs_known"]
-        assert by_name["people"]["run"] is None
+        run = by_name["people"]["run"]
+        assert (run["counts"]["added"], run["error"], run["failures"]) == (3, None, [])
         assert by_name["board"]["paid_at"] is None
         assert by_name["people"]["paid_at"] is not None
         assert all(one["newest"] >= one["oldest"] and one["tokens"] > 0 for one in fresh["sources"])
@@ -169,6 +176,22 @@ async def test_a_map_follows_the_tables_and_is_made_once(
     assert {one["key"] for one in first["points"]} - {one["key"] for one in second["points"]} == {"fern.md"}
 
 
+async def test_a_source_that_failed_from_the_start_is_told_to_who_sees_everything(tmp_path: Path) -> None:
+    from config.load import load_settings  # noqa: PLC0415 - of use here alone
+
+    text = "sources: {people: {type: files, path: docs}}\n"
+    (tmp_path / "docweave.yaml").write_text(text, encoding="utf-8")
+    settings = load_settings(tmp_path / "docweave.yaml")
+    with pytest.raises(SourceError):
+        await ingest_here(tmp_path / "docweave.yaml")
+    everybody, some = new_key(settings, "all", everything=True), new_key(settings, "some")
+    async with asking(settings) as client:
+        [seen] = (await client.get("/v1/freshness", headers=everybody)).json()["sources"]
+        assert (seen["name"], seen["documents"], seen["run"]["succeeded_at"]) == ("people", 0, None)
+        assert "docs" in seen["run"]["error"]
+        assert (await client.get("/v1/freshness", headers=some)).json()["sources"] == []
+
+
 async def test_an_empty_index_has_nothing_to_show(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docweave.yaml").write_text(
@@ -177,7 +200,7 @@ async def test_an_empty_index_has_nothing_to_show(tmp_path: Path) -> None:
     from config.load import load_settings  # noqa: PLC0415 - of use here alone
 
     async with asking(load_settings(tmp_path / "docweave.yaml")) as client:
-        fresh = {"sources": [], "latest": [], "runs_known": False}
+        fresh = {"sources": [], "latest": [], "runs_known": True}
         assert await told(client, "/v1/freshness") == fresh
         assert await told(client, "/v1/map") == {"documents": 0, "points": [], "explained": [0, 0]}
         assert await told(client, "/v1/spending") == {"days": [], "runs": []}

@@ -193,19 +193,19 @@ codes = st.lists(st.integers(-128, 127), min_size=8, max_size=8)
 @given(st.lists(codes, max_size=12), st.floats(0, 1))
 def test_diversity_loses_nothing_and_starts_with_the_best(rows: list[list[int]], diversity: float) -> None:
     hits = [hit(n, vector=np.array(row, np.int8)) for n, row in enumerate(rows)]
-    spread = diverse(hits, diversity, SPACE)
+    spread = diverse(hits, diversity, [SPACE] * len(hits))
     assert sorted(one.ordinal for one in spread) == list(range(len(hits)))
     assert spread[:1] == hits[:1]
-    assert diverse(hits, 0.0, SPACE) == hits
+    assert diverse(hits, 0.0, [SPACE] * len(hits)) == hits
 
 
 def test_the_unlike_comes_before_the_alike() -> None:
     one, other = np.eye(8, dtype=np.int8)[:2] * 100
     hits = [hit(0, vector=one), hit(1, vector=one), hit(2, vector=other)]
-    assert [found.ordinal for found in diverse(hits, 0.6, SPACE)] == [0, 2, 1]
+    assert [found.ordinal for found in diverse(hits, 0.6, [SPACE] * 3)] == [0, 2, 1]
     bits = EmbeddingSpace(provider="t", model="m", dimensions=64, encoding="binary")
     packed = [replace(one, vector=np.packbits(np.tile(one.vector > 0, 8))) for one in hits]  # type: ignore[operator]
-    assert [found.ordinal for found in diverse(packed, 0.6, bits)] == [0, 2, 1]
+    assert [found.ordinal for found in diverse(packed, 0.6, [bits] * 3)] == [0, 2, 1]
 
 
 def test_where_words_stand_is_told_in_characters() -> None:

@@ -38,6 +38,9 @@ def test_nothing_said_is_this_machine_alone(load: Load, file: Path) -> None:
         ("rerank: {base_url: 'https://key@example.com', model: m}", "without a key in it"),
         ("rerank: {base_url: 'https://example.com'}", "model"),
         ("rerank: {base_url: 'https://example.com', model: m, api_key: secret123}", "api_key"),
+        ("rerank: {provider: local}", "path"),
+        ("rerank: {provider: local, path: models, model: m}", "model"),
+        ("rerank: {provider: locl, path: models}", "local"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(load: Load, text: str, says: str) -> None:

@@ -25,8 +25,8 @@ from pipeline.embedders._pace import Pace
 from pipeline.errors import DocweaveError, ServiceUnavailable, SettingsError, StoreUnavailable
 from pipeline.ingest import ingest_source
 from pipeline.prepare import Pipeline
-from pipeline.records import ItemRef
-from pipeline.report import Failure, SourceReport
+from pipeline.records import Failure, ItemRef
+from pipeline.report import SourceReport
 from pipeline.shards import Board, Crew, work_off_shards
 from pipeline.shards_told import Shard, Shared, Told, cut, failure
 from pipeline.stores import lance_shards

@@ -1,6 +1,6 @@
-// The sources: how much there is of each, how fresh it is, and how its last run went where that is known.
+// The sources: how much there is of each, how fresh it is, and how its last run went.
 import { ask } from "./api.js";
-import { badge, colours, documentPath, el, number, plural, when } from "./dom.js";
+import { badge, colours, documentPath, el, number, outLink, plural, when } from "./dom.js";
 
 export async function show(box, at, signal) {
   document.title = "Sources – Docweave";
@@ -20,7 +20,7 @@ export async function show(box, at, signal) {
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Sources, as a table" }, el("table", { class: "cards" },
       el("thead", {}, el("tr", {}, heads.map((text, n) => el("th", { scope: "col", class: n > 0 && n < 4 ? "n" : null }, text)))),
       el("tbody", {}, sources.map((one) => row(one, colour.get(one.name), most, known, paid))))),
-    failures(sources, known),
+    known && failures(sources),
     el("h2", {}, "Written last"),
     el("ol", { class: "latest" }, latest.map((one) => el("li", {},
       el("a", { href: documentPath(one.source, one.key) }, one.title || one.key), " ", badge(one.source, colour.get(one.source)), " ", when(one.updated_at)))));
@@ -34,29 +34,28 @@ function row(one, colour, most, known, paid) {
   return el("tr", {},
     el("th", { scope: "row" }, el("a", { href: `#/?source=${encodeURIComponent(one.name)}`, "aria-label": `Search in ${one.name}` }, badge(one.name, colour))),
     count("Documents", one.documents, bar), count("Passages", one.chunks), count("Tokens", one.tokens), cell("Newest change", when(one.newest)),
-    known && [cell("Last run", when(one.run?.at), isBehind(one.run) && el("span", { class: "bad" }, " failed")), cell("Failed", failed(one.run))],
+    known && [cell("Last run", when(one.run?.at), one.run?.error && el("span", { class: "bad" }, " failed")), cell("Failed", failed(one.run))],
     paid && cell("Last paid run", when(one.paid_at)));
 }
 
-const isBehind = (run) => Boolean(run?.at && (!run.succeeded_at || new Date(run.at) - new Date(run.succeeded_at) > 1000));
-
 function failed(run) {
-  if (!run || run.failed === null) return "–";
+  if (!run) return "–";
   return run.failed ? el("span", { class: "bad" }, plural(run.failed, "document")) : "none";
 }
 
-function failures(sources, known) {
-  if (!known) {
-    return el("p", { class: "faint" }, "What failed in a run stands in Prefect's pages and in what ", el("code", {}, "docweave ingest"),
-      " prints. Where ", el("code", {}, "telemetry.metrics_file"), " is set, a key that sees everything is shown here when each source last ran, and how many documents failed.");
-  }
-  const told = sources.flatMap(({ name, run }) => run ? [
-    isBehind(run) && `The last run over ${name} failed as a whole.`,
-    run.failed > 0 && `${name}: ${plural(run.failed, "document")} could not be read in the last run.`,
-    run.left > 0 && `${name}: a budget left ${plural(run.left, "document")} for the next run.`,
-    run.withheld > 0 && `${name}: ${plural(run.withheld, "removal")} ${run.withheld === 1 ? "waits" : "wait"} for approval.`,
-  ] : []).filter(Boolean);
+function failures(sources) {
+  const told = sources.filter((one) => one.run).flatMap(({ name, run }) => [
+    run.error && el("li", {}, `The last run over ${name} failed: ${run.error}`, run.succeeded_at ? [" The last that did not: ", when(run.succeeded_at), "."] : " None has succeeded yet."),
+    run.failed > 0 && el("li", {}, `${name}: ${plural(run.failed, "document")} could not be read in the last run.`, reasons(run)),
+    run.counts.left > 0 && el("li", {}, `${name}: a budget left ${plural(run.counts.left, "document")} for the next run.`),
+    run.counts.withheld > 0 && el("li", {}, `${name}: ${plural(run.counts.withheld, "removal")} ${run.counts.withheld === 1 ? "waits" : "wait"} for approval.`),
+  ]).filter(Boolean);
   if (!told.length) return el("p", { class: "good" }, "The last runs read every document.");
-  return el("div", { class: "problem" }, el("ul", {}, told.map((one) => el("li", {}, one))),
-    el("p", {}, "Which documents, and why: in Prefect's pages, and in what ", el("code", {}, "docweave ingest"), " prints."));
+  return el("section", { class: "problem", "aria-label": "Failures" }, el("ul", {}, told));
+}
+
+function reasons({ failed, failures }) {
+  return el("details", {}, el("summary", {}, "Which, and why"), el("ul", {}, failures.map((one) => el("li", {},
+    el("strong", {}, outLink(one.url, one.key) ?? one.key), " ", one.reason)),
+    failed > failures.length && el("li", {}, `… and ${number(failed - failures.length)} more`)));
 }
