@@ -389,8 +389,8 @@ def init(
         _print([f"Wrote {path}. Look it over, then:", f"  {there}docweave check", "  docweave ingest"])
 
 
-# In the order in which `--help` tells of them: to begin, to bring the tables up to date, to ask, to look after
-# what is there, to run it as a service. (`keys`, which has commands of its own, always comes last.)
+# In the order in which `--help` tells of them: to begin, to bring the tables up to date, to ask, to look at
+# what is there, to run it all as a service. (`keys`, which has commands of its own, always comes last.)
 app.command()(init)
 app.command(short_help="List the types of sources, or the settings of one.")(connectors)
 app.command(short_help="List the models, and what they cost.")(models)

@@ -8,7 +8,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -34,7 +34,8 @@ class SourceType:
     name: str
     about: str
     keys: Mapping[str, Mapping[str, JsonValue]]
-    """Of the settings: each with its description, whether it must be given, and its default."""
+    """Of the settings: each with its description, whether it must be given, and its default. Those inside
+    another have its name before theirs: `options.region`."""
     missing: tuple[str, ...]
     """Packages that it needs and that are not installed."""
     extra: str
@@ -114,22 +115,14 @@ def described(one: SourceType) -> Iterator[str]:
     if one.cure:
         yield f"Not installed: {one.cure}"
     for key, about in one.keys.items():
-        default = "" if about["required"] else f" = {_shown(about['default'])}"
+        set_below = isinstance(about["default"], Mapping) and bool(about["default"])
+        default = "" if about["required"] or set_below else f" = {json.dumps(about['default'])}"
         yield ""
         yield f"  {key}{' (must be given)' if about['required'] else default}"
         said = one_line(str(about["description"]))
-        if isinstance(about["default"], Mapping) and about["default"]:
-            said += f" Its keys: {', '.join(about['default'])}."
         yield from textwrap.wrap(
             said, 94, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False
         )
-
-
-def _shown(default: JsonValue) -> str:
-    """A default as the settings would say it; of a mapping, what is set in it."""
-    if isinstance(default, Mapping):
-        default = {key: value for key, value in default.items() if value is not None and value is not False}
-    return json.dumps(default)
 
 
 def _described(name: str, settings: type[SharedSettings], offered_by: str) -> SourceType:
@@ -138,7 +131,9 @@ def _described(name: str, settings: type[SharedSettings], offered_by: str) -> So
 
     fields = settings.model_fields
     own = [key for key in fields if key not in {"type", *SharedSettings.model_fields}]
-    keys = {key: _about(fields[key]) for key in (*own, *SharedSettings.model_fields)}
+    keys: dict[str, Mapping[str, JsonValue]] = {}
+    for key in (*own, *SharedSettings.model_fields):
+        keys |= _keys(key, fields[key])
     return SourceType(
         name=name,
         about=settings.model_fields["type"].description or (settings.__doc__ or "").partition("\n")[0],
@@ -147,6 +142,18 @@ def _described(name: str, settings: type[SharedSettings], offered_by: str) -> So
         extra=settings.extra,
         offered_by=offered_by,
     )
+
+
+def _keys(key: str, field: FieldInfo) -> Iterator[tuple[str, Mapping[str, JsonValue]]]:
+    """A setting, and those inside it."""
+    from pydantic import BaseModel
+
+    yield key, _about(field)
+    kinds = (field.annotation, *get_args(field.annotation))
+    inside = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    if len(inside) == 1:
+        for name, one in inside[0].model_fields.items():
+            yield from _keys(f"{key}.{name}", one)
 
 
 def _about(field: FieldInfo) -> dict[str, JsonValue]:

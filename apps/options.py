@@ -30,7 +30,6 @@ Configs = Annotated[
         metavar="FILE",
         envvar="DOCWEAVE_CONFIG",
         help="The YAML settings; may be repeated: the tables of all of them are asked.",
-        show_default=SETTINGS_FILE,
     ),
 ]
 """Of every command that asks a question. Its default is `USUAL_CONFIGS`."""

@@ -220,7 +220,7 @@ async def checked(
         StoreError: the tables cannot be read.
     """
     await check_sources(desk, settings, question.where.sources)
-    clause = parse_all(conditions, await desk.columns() if conditions else ())
+    clause = parse_all(conditions, await desk.columns(question.where.sources) if conditions else ())
     return replace(question, where=replace(question.where, clause=both(question.where.clause, clause)))
 
 

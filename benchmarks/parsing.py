@@ -3,14 +3,14 @@
     python benchmarks/parsing.py [FOLDER] [--chapters N] [--only NAME,NAME] [--markitdown PYTHON]
 
 FOLDER: its Markdown files are parsed too. The others are generated: ten chapters of 2,900 characters (a
-page, a slide or a sheet each), or N. One document after the other, in one worker process whose start is
-not counted; documents a second of processor time, this process's and the worker's together, the best of
-many, one by us and one by the library by turns.
+page, a slide or a sheet each), or N. One worker process, whose start is not counted, and as many documents
+that wait for it as an ingest reads at a time (`prepare.READERS`). Documents a second of processor time, this
+process's and the worker's together: the best of many rounds of 16, by us and by the library by turns.
 
-"Library alone" is its own call in this process. "Same job" is that call with the options that make it do
-what we have of it: for HTML the main content alone, and what the page says of itself; for PDF the
-latter. Where the two are one, "same job" repeats it. PYTHON: the interpreter of an environment that has
-markitdown, which reads the same files.
+"Library alone" is its own call in this process. "Same job" is that call with the options that make it do what
+we have of it, and with its text taken: for HTML the main content alone, and what the page says of itself; for
+PDF the latter; for sheets and slides the text of each page. PYTHON: the interpreter of an environment that
+has markitdown, which reads the same files.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -34,12 +35,13 @@ from anyio import to_thread
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline.parse import DocumentParser, formats
-from pipeline.parse.native import extracted
+from pipeline.parse import DocumentParser, formats, native
+from pipeline.prepare import READERS
 from pipeline.records import ItemRef, RawDocument
 from tests import documents
 
 SECONDS = 2.0  # for each of what is compared
+ROUND = 16  # documents
 SENTENCE = "The device is charged with its own cable, and it may not be left alone while it does so. "
 PAGE = SENTENCE * 32
 
@@ -198,21 +200,32 @@ def by_liteparse(content: bytes, *, metadata: bool = False) -> None:
     ).parse(content)
 
 
-def by_library(key: str) -> list[Callable[[bytes], None]]:
+def by_library(key: str) -> list[Callable[[bytes], object]]:
     """What the library does by itself, and with the options that we need; none where the reader is ours."""
     kind = formats.format_of("", key) or formats.PLAIN
     if kind is formats.HTML:
         return [by_html, by_html_as_we_do]
     if kind is formats.PDF:
         return [by_liteparse, lambda content: by_liteparse(content, metadata=True)]
-    own = {formats.RST: "text/prs.fallenstein.rst"}
     if kind in (formats.RST, formats.ASCIIDOC) or any("office" in reader for reader in kind.readers):
-        return [lambda content: void(extracted(content, own.get(kind, kind.media_type)))]
+        media_type = {formats.RST: "text/prs.fallenstein.rst"}.get(kind, kind.media_type)
+        by_pages = kind in (*formats.SHEETS, formats.PPTX)
+        return [
+            partial(by_xberg, media_type=media_type),
+            partial(by_xberg, media_type=media_type, take=by_pages),
+        ]
     return []
 
 
-def void(_value: object) -> None:
-    return None
+def by_xberg(content: bytes, *, media_type: str, take: bool | None = None) -> list[str]:
+    """`take`: the text that it found, by pages or not; None: it is left where it is."""
+    import xberg
+
+    document = xberg.ExtractInput(kind="bytes", bytes=content, mime_type=media_type)
+    found = native.loop().run_until_complete(xberg.extract(document, native.settings())).results[0]
+    if take is None:
+        return []
+    return [page.content for page in found.pages or []] if take else [found.content]
 
 
 MARKITDOWN = """
@@ -261,17 +274,16 @@ def seconds_of(process: int) -> float:
 
 
 async def rates(
-    parser: DocumentParser, files: list[RawDocument], libraries: Sequence[Callable[[bytes], None]]
+    parser: DocumentParser, files: list[RawDocument], libraries: Sequence[Callable[[bytes], object]]
 ) -> list[float]:
     """Documents a second, ours and by each way to call the library: the best of rounds by turns."""
     best = [float("inf")] * (1 + len(libraries))
-    for document in (files * 10)[:10]:
-        await parser.parse(document)
+    files = files * -(-ROUND // len(files))
+    await read_all(parser, files)
     ends = time.monotonic() + SECONDS * len(best)
     while time.monotonic() < ends:
         started = spent(parser)
-        for document in files:
-            await parser.parse(document)
+        await read_all(parser, files)
         if (took := spent(parser) - started) > 0:  # else a worker was replaced meanwhile
             best[0] = min(best[0], took)
         for index, read in enumerate(libraries, start=1):
@@ -279,7 +291,20 @@ async def rates(
     return [len(files) / seconds for seconds in best]
 
 
-def seconds_alone(read: Callable[[bytes], None], files: Sequence[RawDocument]) -> float:
+async def read_all(parser: DocumentParser, files: Sequence[RawDocument]) -> None:
+    """As an ingest has them read: so many at a time."""
+    rest = iter(files)
+
+    async def read() -> None:
+        for document in rest:
+            await parser.parse(document)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(READERS):
+            tasks.start_soon(read)
+
+
+def seconds_alone(read: Callable[[bytes], object], files: Sequence[RawDocument]) -> float:
     started = time.process_time()
     for file in files:
         read(file.content)

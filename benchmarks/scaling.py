@@ -175,7 +175,6 @@ def worker(warm: Path) -> None:
 
 def warm_up(config: Path) -> None:
     """Ingest some of the documents elsewhere: what a process loads once in its life is loaded then."""
-    import lancedb  # noqa: F401 - upkeep needs it
     import yaml
 
     settings = yaml.safe_load(config.read_text())

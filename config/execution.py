@@ -21,9 +21,8 @@ class ExecutionSettings(StrictModel):
     engine: Literal["local", "dask", "ray", "prefect-workers"] = Field(
         default="local",
         description="Where the workers are: processes of this machine; dask or ray (at `address`, or a "
-        "cluster on this machine; ray has not been tried successfully yet); prefect-workers, those of the "
-        "work pool `work_pool`. On other machines they need the same settings at the same path, and the "
-        "tables and documents within reach.",
+        "cluster on this machine); prefect-workers, those of the work pool `work_pool`. On other machines "
+        "they need the same settings at the same path, and the tables and documents within reach.",
     )
     workers: int = Field(
         default=1,

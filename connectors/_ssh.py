@@ -45,8 +45,11 @@ _DECIDED: Mapping[str, str] = {
     "ServerAliveCountMax": "3",
     "LogLevel": "ERROR",
 }
-_ENVIRONMENT = "DOCWEAVE_SSH_SECRET"
-_ASKPASS = f"#!/bin/sh\nprintf '%s\\n' \"${_ENVIRONMENT}\"\n"
+_SECRET_IN, _ASKED_BY = "DOCWEAVE_SSH_SECRET", "DOCWEAVE_SSH_ASKED_BY"
+_ASKPASS = f"""#!/bin/sh
+case "$1" in *"${_ASKED_BY}"*) printf '%s\\n' "${_SECRET_IN}" ;; *) exit 1 ;; esac
+"""
+"""What ssh runs with its question. A jump host's ssh runs it, too, and gets nothing."""
 
 _REFUSALS: Mapping[str, str] = {
     "remote host identification has changed": "the server shows another host key than the known one: if it "
@@ -100,7 +103,7 @@ class Login:
             options["BatchMode"] = "yes"
         if self.password is not None:
             options["PreferredAuthentications"] = "password,keyboard-interactive"
-            options["PubkeyAuthentication"] = "no"
+            options |= {"PubkeyAuthentication": "no", "ProxyCommand": "none"}
         if self.private_key is not None:
             options["PreferredAuthentications"] = "publickey"
             options |= {"IdentitiesOnly": "yes", "IdentityAgent": "none"}
@@ -125,11 +128,13 @@ class Login:
         if self.secret is not None:
             ask = Path(folder, "askpass")
             _write(ask, _ASKPASS, 0o700)
+            asked_by = str(Path(folder, "key")) if self.password is None else ""
             environment |= {
                 "SSH_ASKPASS": str(ask),
                 "SSH_ASKPASS_REQUIRE": "force",
                 "DISPLAY": os.environ.get("DISPLAY", ":0"),  # versions before 8.4 want it
-                _ENVIRONMENT: self.secret.get_secret_value(),
+                _ASKED_BY: asked_by,
+                _SECRET_IN: self.secret.get_secret_value(),
             }
         return environment
 

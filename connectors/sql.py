@@ -283,7 +283,7 @@ class SqlConnector:
 
     def _error(self, error: Exception) -> SourceError:
         original = getattr(error, "orig", None) or error
-        said = original.args[0] if original.args else original
+        said = _said(original)
         state = (
             str(said.get("C", "")) if isinstance(said, dict) else str(getattr(original, "sqlstate", "") or "")
         )
@@ -296,6 +296,16 @@ class SqlConnector:
     def _without_password(self, said: str) -> str:
         password = urlsplit(self.settings.url.get_secret_value()).password
         return said.replace(password, "…") if password else said
+
+
+def _said(error: BaseException) -> object:
+    """What the server said. Where it hung up behind that, pg8000 raises its own trouble in place of it."""
+    latest: BaseException | None = error
+    while latest is not None:
+        if latest.args and isinstance(latest.args[0], dict):
+            return latest.args[0]
+        latest = latest.__context__
+    return error.args[0] if error.args else error
 
 
 def _text(value: object) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypeAlias
@@ -78,6 +78,19 @@ def both(one: Clause | None, other: Clause | None) -> Clause | None:
     if one is None or other is None:
         return one or other
     return AllOf((one, other))
+
+
+def mapped(clause: Clause, of: Callable[[Test], Clause]) -> Clause:
+    """The same, with something else in the place of each test."""
+    match clause:
+        case Test():
+            return of(clause)
+        case Not(part):
+            return Not(mapped(part, of))
+        case AllOf(parts):
+            return AllOf(tuple(mapped(part, of) for part in parts))
+        case AnyOf(parts):
+            return AnyOf(tuple(mapped(part, of) for part in parts))
 
 
 def every_test(clause: Clause) -> Iterator[Test]:

@@ -18,6 +18,7 @@ The class says where it went wrong, `recovery` what to do about it:
       StoreError
         StoreUnavailable   RETRY   the storage did not answer, or a write conflicted too often
         StoreRefused       ABORT   no permission, no space left, tables of another version
+          NothingStored    ABORT   nothing has been ingested yet
         StoreBusy          ABORT   another run writes the tables, for longer than is waited
         SpaceMismatch      ABORT   the table holds vectors of another embedding space
         RemovalsWithheld   ABORT   a rebuild lacks documents, and nobody said that they may go
@@ -45,9 +46,13 @@ class Recovery(Enum):
 
 
 class DocweaveError(Exception):
-    """The root of every error that the project raises."""
+    """The root of every error that the project raises.
+
+    `tables` says of whose tables it is, where a question was put to several; the message begins with it.
+    """
 
     recovery: ClassVar[Recovery] = Recovery.ABORT
+    tables: str = ""
 
 
 class SettingsError(DocweaveError):
@@ -135,6 +140,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """No permission, no space left, or tables that this version cannot read."""
+
+
+class NothingStored(StoreRefused):
+    """There is nothing to search yet: nothing has been ingested."""
 
 
 class StoreBusy(StoreError):

@@ -188,10 +188,11 @@ async def survey_source(preparer: Preparer, guard: RemovalGuard, agreed: Agreed 
     if agreed:
         check_recipe(source, agreed.plan.recipe, preparer.recipe)
     with report.timed("listing"):
-        refs = [ref async for ref in preparer.connector.list_items()]
+        async for ref in preparer.connector.list_items():
+            preparer.listed.append(ref)
     newest = preparer.connector if isinstance(preparer.connector, ListsTheNewest) else None
     keep = newest is not None and newest.keeps_vanished
-    preparer.listed.update((ref.key, ref) for ref in refs)
+    refs = preparer.listed
     found = survey(refs, await store.marks(source), preparer.recipe, guard, keep=keep)
     if agreed:
         stored = await store.states(source, found.removed)
@@ -277,11 +278,9 @@ async def _settle(preparer: Preparer, purse: Purse, observe: Observer, agreed: A
     """
     store, source, report = preparer.pipeline.store, preparer.connector.source, preparer.report
     released = {
-        state.key: container_of(state.version) or state.key
-        for state in await settle(store)
-        if state.source == source
+        container_of(state.version) or state.key for state in await settle(store) if state.source == source
     }
-    refs = [preparer.listed[key] for key in sorted(set(released.values())) if key in preparer.listed]
+    refs = sorted((ref for ref in preparer.listed if ref.key in released), key=lambda ref: ref.key)
     if agreed or not refs:
         return
     report.owed += len(refs)

@@ -70,8 +70,8 @@ class Preparer:
     """Added to each document's own."""
     report: SourceReport
     containers: Containers = field(default_factory=Containers)
-    listed: dict[str, ItemRef] = field(default_factory=dict)
-    """All that the source lists, by key."""
+    listed: list[ItemRef] = field(default_factory=list)
+    """All that the source lists."""
 
     @property
     def recipe(self) -> str:

@@ -13,15 +13,26 @@ from dataclasses import dataclass, field, replace
 import anyio.to_thread
 
 from pipeline import tokens
+from pipeline.clauses import AllOf, Clause, Own, Test, mapped
 from pipeline.protocols import Embedder, Reader
 from pipeline.query import Found, Question, Reranker, Table, find_in
 from pipeline.query_context import Context, candidates, fitted
-from pipeline.query_named import Named, Several, Surveyed, all_columns, check_columns, may_hold, of_each
+from pipeline.query_named import (
+    Named,
+    Several,
+    Surveyed,
+    all_columns,
+    check_columns,
+    may_have,
+    naming,
+    of_each,
+)
 from pipeline.records import Column, EmbeddingSpace, Hit, Vector
 from pipeline.stored import About, Stored
 
 CACHED_QUESTIONS = 2_048
 """How many questions' vectors are kept: at 1,024 int8 codes, two megabytes."""
+_WEB = Test(Own("url"), "~", ("{http,https}://**",))
 Access = tuple[str, ...] | None
 """The labels of whoever asks; None: they may see everything."""
 
@@ -132,13 +143,16 @@ class Desk:
         taken = await of_each(self.tables, lambda one: one.snapshot())
         return taken[0] if len(taken) == 1 else Several([one for one in taken if isinstance(one, Named)])
 
-    async def columns(self) -> Sequence[Column]:
+    async def columns(self, sources: Sequence[str] = ()) -> Sequence[Column]:
         """What a filter can name: of several tables, all that any of them has.
+
+        Args:
+            sources: What the question is about: tables that have none of them are not asked.
 
         Raises:
             StoreError: as `snapshot`.
         """
-        return all_columns(list((await self._columns(self.tables)).values()))
+        return all_columns(list((await self._columns(self._about(sources))).values()))
 
     async def search(self, question: Question) -> Found:
         """The page of hits that is asked for, best first.
@@ -147,13 +161,19 @@ class Desk:
             SettingsError: the filter names a column that not all of the tables have.
             DocweaveError: as `pipeline.query.find_in`.
         """
-        wanted = [one for one in self.tables if may_hold(one.name, question.where)]
+        if self.only_web:
+            question = _asked_of_the_web(question)
+        wanted = self._about(question.where.sources)
         if not wanted:
             return Found(hits=[], more=False, around={})
         if len(self.tables) > 1 and question.where.clause is not None:
             check_columns(await self._columns(wanted), question.where.clause)
         found = await find_in(await of_each(wanted, self._put), question, self.reranker)
         return _of_the_web(found) if self.only_web else found
+
+    def _about(self, sources: Sequence[str]) -> list[Tables]:
+        """The tables that may have any of these sources; all, if none is named."""
+        return [one for one in self.tables if may_have(one.name, sources)]
 
     async def _columns(self, tables: Sequence[Tables]) -> Mapping[str, Sequence[Column]]:
         async def columns(one: Tables) -> Sequence[Column]:
@@ -182,10 +202,11 @@ class Desk:
         Raises:
             StoreError: as `snapshot`.
         """
-        reader = await self.snapshot()
-        async for stored in reader.stored(source, [key], access=access):
-            if stored.marks or stored.chunks:
-                return _document_of_the_web(stored) if self.only_web else stored
+        for one in self._about([source]):
+            with naming(one.name):
+                async for stored in (await one.snapshot()).stored(source, [key], access=access):
+                    if stored.marks or stored.chunks:
+                        return _document_of_the_web(stored) if self.only_web else stored
         return None
 
     async def counts(self, *, access: Access) -> Mapping[str, tuple[int, int]]:
@@ -225,6 +246,18 @@ class Desk:
 def web_link(url: str | None) -> str | None:
     """The link, if it is one of the web."""
     return url if url and url.lower().startswith(("https://", "http://")) else None
+
+
+def _asked_of_the_web(question: Question) -> Question:
+    """The same, where no test finds a link that is not told: patterns could guess it, sign by sign."""
+
+    def of_the_web(test: Test) -> Clause:
+        return AllOf((test, _WEB)) if test.place == _WEB.place else test
+
+    if question.where.clause is None:
+        return question
+    clause = mapped(question.where.clause, of_the_web)
+    return replace(question, where=replace(question.where, clause=clause))
 
 
 def _of_the_web(found: Found) -> Found:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from pipeline import globs
-from pipeline.clauses import AllOf, AnyOf, Clause, Declared, Not, Own, Test, every_test
+from pipeline.clauses import Clause, Declared, Own, Test, every_test, mapped
 from pipeline.errors import DocweaveError, SettingsError
 from pipeline.protocols import Reader
 from pipeline.records import Column, EmbeddingSpace, Filter, Hit, LatestRun, Ranking, Span, Spending, Vector
@@ -95,6 +95,7 @@ def naming(name: str) -> Iterator[None]:
             raise
         told = copy(error)  # others may be waiting for the same one
         told.args = (f"{name}: {error}", *error.args[1:])
+        told.tables = name
         raise told from error
 
 
@@ -191,23 +192,18 @@ class Named:
         if clause is not None and any(test.place == Own("source") for test in every_test(clause)):
             by_pattern = any(test.relation == "~" for test in every_test(clause))
             known = await self.reader.counts() if by_pattern else ()
-            clause = self._clause(clause, known)
+            clause = mapped(clause, lambda test: self._own_test(test, known))
         return replace(where, sources=sources, clause=clause)
 
-    def _clause(self, clause: Clause, known: Collection[str]) -> Clause:
-        match clause:
+    def _own_test(self, test: Test, known: Collection[str]) -> Test:
+        """A test of sources, as that of these tables' own; any other as it is."""
+        match test:
             case Test(Own("source"), "=" | "~" as relation, values):
                 texts = map(str, values)
                 found = self._matching(texts, known) if relation == "~" else _in_tables(texts, self.name)
-                return Test(Own("source"), "=", tuple(found) or (_NO_SOURCE,))
-            case Test():
-                return clause
-            case Not(part):
-                return Not(self._clause(part, known))
-            case AllOf(parts):
-                return AllOf(tuple(self._clause(part, known) for part in parts))
-            case AnyOf(parts):
-                return AnyOf(tuple(self._clause(part, known) for part in parts))
+                return Test(test.place, "=", tuple(found) or (_NO_SOURCE,))
+            case _:
+                return test
 
     def _matching(self, patterns: Iterator[str], known: Collection[str]) -> Iterator[str]:
         """The sources of these tables whose name, with the tables' or without, any pattern matches."""
@@ -231,9 +227,9 @@ def meant(source: str, tables: str) -> str | None:
     return own if not sign or name == tables else None
 
 
-def may_hold(tables: str, where: Filter) -> bool:
-    """Whether a filter leaves anything of these tables. The only ones of a desk have no name."""
-    return not tables or not where.sources or bool(_in_tables(where.sources, tables))
+def may_have(tables: str, sources: Sequence[str]) -> bool:
+    """Whether these tables may have any of the sources; if none is named, they may."""
+    return not tables or not sources or bool(_in_tables(sources, tables))
 
 
 def _in_tables(sources: Iterable[str], tables: str) -> tuple[str, ...]:

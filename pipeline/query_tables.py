@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 from pipeline import query_rank
-from pipeline.errors import SpaceMismatch, StoreRefused
+from pipeline.errors import NothingStored, SpaceMismatch
 from pipeline.query_named import of_each
 from pipeline.query_rank import Place, place_of
 from pipeline.records import EmbeddingSpace, Filter, Hit, Ranking, Span, Vector
@@ -78,7 +78,7 @@ async def put_to(tables: Sequence[Table], text: str, *, by_words: bool) -> Toget
 
     Raises:
         SpaceMismatch: an embedder's vectors cannot be compared with the stored ones.
-        StoreRefused: there is nothing to search yet.
+        NothingStored: there is nothing to search yet.
         EmbedError: the question could not be embedded.
     """
 
@@ -86,7 +86,7 @@ async def put_to(tables: Sequence[Table], text: str, *, by_words: bool) -> Toget
         reader = await table.reader.snapshot()
         space = await reader.space()
         if space is None:
-            raise StoreRefused("there is nothing to search yet: run `docweave ingest` first")
+            raise NothingStored("there is nothing to search yet: run `docweave ingest` first")
         vector = None if by_words else await _vector(table.embedder, text, space)
         return Part(name=table.name, reader=reader, space=space, vector=vector)
 

@@ -38,7 +38,11 @@ LOOK_SECONDS = 1.0
 UPKEEP_BEGINS = UPKEEP_GROWTH * UPKEEP_CHUNKS
 """Chunks that workers write before the store is tended for the first time: they have to stop for it."""
 IDLE_SECONDS = (0.1, 2.0)
-"""Between two looks of a worker that finds nothing to take, but others at work: at first, and at most."""
+"""Between two looks of a worker that finds nothing to take, but others at work: at the least, and at most."""
+IDLE_PART = 0.03
+"""… and in between, this part of the time for which it has been here: the run waits for its last look."""
+IDLE_GROWTH = 1.1
+"""From one look to the next. The run waits for whoever oversleeps the end: by a tenth of its idle time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,15 +289,14 @@ async def work_off_shards(  # noqa: PLR0913 - what holds for one worker, by name
 
 async def _taken(board: Board) -> AsyncIterator[Taken]:
     """Shards, as long as there may be one to take."""
-    idle = IDLE_SECONDS[0]
+    began = anyio.current_time()
     while True:
         taken = await board.take()
         if taken:
-            idle = IDLE_SECONDS[0]
             yield taken
         elif (await board.standing())[0]:
-            await anyio.sleep(idle)
-            idle = min(IDLE_SECONDS[1], idle * 1.5)
+            least, most = IDLE_SECONDS
+            await anyio.sleep(min(most, max(least, IDLE_PART * (anyio.current_time() - began))))
         else:
             return
 

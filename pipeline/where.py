@@ -28,6 +28,7 @@ from pipeline.clauses import (
     Relation,
     Test,
     both,
+    every_test,
 )
 from pipeline.errors import SettingsError, StoreRefused
 from pipeline.records import Column, Comparison, Condition
@@ -61,6 +62,15 @@ def parse(text: str, columns: Iterable[Column] = ()) -> Clause | None:
         return _meant(Test(_place(names, known), relation, tuple(values)), known)
 
     return Reading(text, meant).whole()
+
+
+def names_columns(text: str) -> bool:
+    """Whether a filter may say something else where the tables have columns of metadata."""
+    try:
+        clause = parse(text)
+    except SettingsError:
+        return True
+    return clause is not None and not all(isinstance(test.place, Own) for test in every_test(clause))
 
 
 def parse_all(texts: Iterable[str], columns: Iterable[Column] = ()) -> Clause | None:

@@ -57,6 +57,8 @@ class Writer:
         What came while others were writing is written with the next batch, all of it at once: a commit costs
         nearly the same for one document as for all. Cancellation waits until it is written.
         """
+        if not (paid or whole):
+            return  # not when others are done writing: what is to be embedded waits behind this
         self._paid |= paid
         self._whole += whole
         with anyio.CancelScope(shield=True):

@@ -70,16 +70,20 @@ def prefect_serving(home: Path, **settings: str) -> Iterator[PrefectServer]:
 
 
 @contextmanager
-def worker(server: PrefectServer, pool: str, log: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    server: PrefectServer, pool: str, log: Path, *, limit: int | None = None, **settings: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of a process pool, which is made if need be, until the block ends.
 
     Args:
         server: Whose runs it takes.
         pool: The pool's name.
         log: Where what it says goes, and what its runs say.
+        limit: How many runs it has at a time, at the most.
         settings: More environment variables.
     """
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    command += ["--limit", str(limit)] if limit else []
     with log.open("a") as out:
         process = subprocess.Popen(
             command, env={**server.env, **settings}, stdout=out, stderr=out, start_new_session=True

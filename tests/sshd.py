@@ -76,16 +76,43 @@ def serving(folder: Path) -> Iterator[Sshd]:
     new_key(folder / "locked", PASSPHRASE)
     keys = "".join((folder / f"{name}.pub").read_text() for name in ("key", "locked"))
     (folder / "authorized").write_text(keys)
-    port, front = _free_port(), _free_port()
-    host = " ".join((folder / "host.pub").read_text().split()[:2])
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host}\n[127.0.0.1]:{front} {host}\n")
     (folder / "rules").touch()
     (folder / "asked").touch()
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd wants an empty folder, if it is root
+    process, server = _started(folder)
+    with process:
+        try:
+            yield server
+        finally:
+            process.terminate()
+
+
+def _started(folder: Path) -> tuple[subprocess.Popen[bytes], Sshd]:
+    """A server at ports of its own: others may take one before it does, and then it tries others."""
+    for _ in range(5):
+        server = Sshd(folder, _free_port(), _free_port())
+        host = " ".join((folder / "host.pub").read_text().split()[:2])
+        known = [f"[127.0.0.1]:{port} {host}\n" for port in (server.port, server.front)]
+        server.known_hosts.write_text("".join(known))
+        _configure(server)
+        log = folder / "log"
+        with log.open("w") as said:
+            process = subprocess.Popen([_sshd(), "-D", "-e", "-f", str(folder / "sshd_config")], stderr=said)
+        if _listens(process, log):
+            return process, server
+        process.terminate()
+        process.wait()
+    raise RuntimeError(f"sshd does not run: {log.read_text()}")
+
+
+def _configure(server: Sshd) -> None:
+    folder = server.folder
     command = f"{sys.executable} -I -S {_FRONT} {folder} {_sftp_server()}"
     (folder / "sshd_config").write_text(
         f"""
-        ListenAddress 127.0.0.1:{port}
-        ListenAddress 127.0.0.1:{front}
+        ListenAddress 127.0.0.1:{server.port}
+        ListenAddress 127.0.0.1:{server.front}
         HostKey {folder}/host
         AuthorizedKeysFile {folder}/authorized
         PidFile none
@@ -96,20 +123,10 @@ def serving(folder: Path) -> Iterator[Sshd]:
         KbdInteractiveAuthentication no
         MaxStartups 100
         Subsystem sftp internal-sftp
-        Match LocalPort {front}
+        Match LocalPort {server.front}
             ForceCommand {command}
         """
     )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd wants an empty folder, if it is root
-    log = folder / "log"
-    command_line = [_sshd(), "-D", "-e", "-f", str(folder / "sshd_config")]
-    with log.open("w") as said, subprocess.Popen(command_line, stderr=said) as process:
-        try:
-            _await(process, port, log)
-            yield Sshd(folder, port, front)
-        finally:
-            process.terminate()
 
 
 def _sshd() -> str:
@@ -132,12 +149,13 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    for _ in range(500):
-        with closing(socket.socket()) as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None:
-            break
+def _listens(process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Whether it listens at both ports, once it does or cannot."""
+    for _ in range(1000):
+        said = log.read_text()
+        if said.count("Server listening on") == 2:
+            return True
+        if process.poll() is not None or "Cannot assign" in said or "Bind to port" in said:
+            return False
         time.sleep(0.02)
-    raise RuntimeError(f"sshd does not run: {log.read_text()}")
+    return False

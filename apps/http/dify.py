@@ -90,7 +90,7 @@ async def retrieval(asked: DifyRequest, desk: TheDesk, caller: TheCaller) -> Dif
     wanted = asked.metadata_condition
     clause = None
     if wanted and wanted.conditions:
-        clause = of_dify(wanted.conditions, wanted.logical_operator or "and", await desk.columns())
+        clause = of_dify(wanted.conditions, wanted.logical_operator or "and", await desk.columns(sources))
     question = Question(
         text=asked.query,
         limit=asked.retrieval_setting.top_k,

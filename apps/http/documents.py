@@ -56,7 +56,11 @@ async def status(desk: TheDesk, caller: TheCaller, request: Request) -> StatusAn
         space=next(iter(told.values())) if len(set(spaces.values())) == 1 else None,
         documents=sum(documents for documents, _ in counts.values()),
         chunks=sum(chunks for _, chunks in counts.values()),
-        tables=[_tables(name, space, counts) for name, space in told.items() if name],
+        tables=[
+            one
+            for name, space in told.items()
+            if name and ((one := _tables(name, space, counts)).documents or caller.access is None)
+        ],
     )
 
 

@@ -17,6 +17,7 @@ from pipeline.errors import (
     DocweaveError,
     EmbedError,
     InputRefused,
+    NothingStored,
     Recovery,
     SettingsError,
     StoreError,
@@ -62,29 +63,38 @@ def answer(
 
 def of(error: DocweaveError) -> ApiError:
     """What a client is told of an error of ours: what it can change in full, and of the rest no detail."""
+    whose = f"{error.tables}: " if error.tables else ""
     match error:
         case SettingsError() | InputRefused():
             return ApiError(400, str(error))
         case StoreError() if error.recovery is Recovery.RETRY:
-            return ApiError(503, "the tables cannot be reached just now: ask again later")
+            said = "the tables cannot be reached just now: ask again later"
+        case NothingStored():
+            said = "nothing is stored yet: the first ingest has not ended"
         case StoreError():
-            return ApiError(503, "the tables cannot be searched: the server's log says why")
+            said = "the tables cannot be searched: the server's log says why"
         case EmbedError() if error.recovery is Recovery.RETRY:
-            return ApiError(503, 'the question cannot be embedded just now: ask again, or in the mode "text"')
+            said = 'the question cannot be embedded just now: ask again, or in the mode "text"'
         case EmbedError():
-            return ApiError(
-                503, 'the question cannot be embedded: the server\'s log says why. Try the mode "text"'
-            )
-    return ApiError(500, "not foreseen: the server's log says why")
+            said = 'the question cannot be embedded: the server\'s log says why. Try the mode "text"'
+        case _:
+            return ApiError(500, "not foreseen: the server's log says why")
+    return ApiError(503, f"{whose}{said}")
+
+
+def logged(error: DocweaveError) -> ApiError:
+    """The same; what a client is not told goes to the log."""
+    told = of(error)
+    if told.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("%s: %s", type(error).__name__, error)
+    return told
 
 
 def answer_errors(app: FastAPI) -> None:
     """Have every error of the app answered in that shape."""
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
-        told = of(error) if isinstance(error, DocweaveError) else cast("ApiError", error)
-        if told is not error and told.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.warning("%s: %s", type(error).__name__, error)
+        told = logged(error) if isinstance(error, DocweaveError) else cast("ApiError", error)
         return answer(request.url.path, told.status, told.message, code=told.code)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:

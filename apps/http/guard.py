@@ -187,8 +187,10 @@ class Guard:
             return _Refused(
                 421, "without keys, only this machine's own names are answered for: see serve.hosts"
             )
-        how = {"WWW-Authenticate": "Bearer"}
-        return _Refused(401, "a key is needed, as Authorization: Bearer dw_…; this is none", how)
+        why = "a key is needed, as Authorization: Bearer dw_…; this is none"
+        if self._is_open and not self._keys.is_there:
+            why = "no key is needed, and this is none: leave it out, or make one: `docweave keys create`"
+        return _Refused(401, why, {"WWW-Authenticate": "Bearer"})
 
 
 class _Refused(Exception):

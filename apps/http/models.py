@@ -13,7 +13,7 @@ from pipeline.query import Fusion, Mode, Question, Weights
 from pipeline.query_around import Around
 from pipeline.query_desk import Access, Desk
 from pipeline.records import Filter
-from pipeline.where import LONGEST, parse
+from pipeline.where import LONGEST, names_columns, parse
 
 LONGEST_QUESTION = 4_000
 MOST_HITS = 100
@@ -111,7 +111,7 @@ class QuestionRequest(Request):
             SettingsError: the filter cannot be meant.
             StoreError: the tables cannot be read.
         """
-        columns = await desk.columns() if self.where.strip() else ()
+        columns = await desk.columns(self.sources) if names_columns(self.where) else ()
         return Question(
             text=self.question,
             mode=self.mode,

@@ -93,7 +93,7 @@ async def search_vector_store(
     """The passages that answer best, as OpenAI's vector-store search has them."""
     sources = await sources_of(vector_store_id, desk, caller)
     queries = asked.query if isinstance(asked.query, list) else [asked.query]
-    clause = of_openai(asked.filters, await desk.columns()) if asked.filters else None
+    clause = of_openai(asked.filters, await desk.columns(sources)) if asked.filters else None
     ranking = asked.ranking_options or Ranking()
     question = Question(
         text="\n".join(queries),

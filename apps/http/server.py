@@ -15,6 +15,7 @@ from apps.http.guard import is_loopback
 from apps.options import all_settings_in
 from apps.page.routes import add_page
 from apps.serving_telemetry import observe_requests
+from config.build import store_options
 from config.keys import KeyRing
 from flows.observed import start_traces
 from pipeline.errors import SettingsError
@@ -47,6 +48,8 @@ def serve(
             machine's own and there is no key.
     """
     tables = all_settings_in(configs)
+    for one in tables.values():
+        store_options(one)  # a secret that cannot be read is told here, and not to who asks first
     settings = next(iter(tables.values()))
     host = host or settings.serve.host
     listening = _bound(host, settings.serve.port if port is None else port)
@@ -59,9 +62,7 @@ def serve(
             "create NAME`, or listen at 127.0.0.1"
         )
     start_traces(settings.telemetry)
-    app = create_app(
-        desk_of(tables), settings.serve, is_open=is_local and not ring.is_there, also=_also()
-    )
+    app = create_app(desk_of(tables), settings.serve, is_open=is_local and not ring.is_there, also=_also())
     observe_requests(app)
     server = uvicorn.Server(
         uvicorn.Config(

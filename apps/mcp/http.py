@@ -12,8 +12,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from apps.http.errors import logged
 from apps.http.guard import Caller
 from apps.mcp.server import Asking, build
+from pipeline.errors import DocweaveError
 from pipeline.query_desk import Access, Desk
 
 PATH = "/mcp"
@@ -34,7 +36,7 @@ def add_mcp(app: FastAPI) -> None:
     """Answer at /mcp, with the app's desk, behind the app's guard. No session: each request stands alone."""
     desk: Desk = app.state.desk
     manager = StreamableHTTPSessionManager(
-        build(desk, _caller)._lowlevel_server,  # noqa: SLF001 - the public way makes an app of its own
+        build(desk, _caller, _told)._lowlevel_server,  # noqa: SLF001 - the public way makes an app of its own
         stateless=True,
         json_response=True,
         # The guard has looked at the host by then.
@@ -49,6 +51,11 @@ def add_mcp(app: FastAPI) -> None:
             yield state
 
     app.router.lifespan_context = lifespan
+
+
+def _told(error: DocweaveError) -> str:
+    """As the search API does: of the server itself, no detail."""
+    return logged(error).message
 
 
 def _caller(asking: Asking) -> Access:

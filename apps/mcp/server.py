@@ -34,6 +34,8 @@ from pipeline.stored import Stored
 Asking: TypeAlias = Context[Any, Any]
 AccessOf: TypeAlias = Callable[[Asking], Access]
 """The labels of whoever asks."""
+Told: TypeAlias = Callable[[DocweaveError], str]
+"""What an assistant is told of an error."""
 
 MOST_CHARACTERS = 100_000
 """Of a document, in one answer."""
@@ -60,8 +62,11 @@ can filter."""
 READS = ToolAnnotations(readOnlyHint=True, idempotentHint=True, openWorldHint=False)
 
 
-def build(desk: Desk, access_of: AccessOf) -> MCPServer[Any]:
-    """The server. Every answer holds only what `access_of` whoever asks lets them see."""
+def build(desk: Desk, access_of: AccessOf, told: Told = str) -> MCPServer[Any]:
+    """The server. Every answer holds only what `access_of` whoever asks lets them see.
+
+    `told`: what they may know of an error; on one's own machine, all of it.
+    """
     logging.basicConfig(format=TEXT)  # or MCPServer has every line of this process broken at 80 columns
     server: MCPServer[Any] = MCPServer(
         "docweave",
@@ -88,7 +93,7 @@ def build(desk: Desk, access_of: AccessOf) -> MCPServer[Any]:
             int | None, Field(description="At most so many passages of one document.", ge=1, le=50)
         ] = None,
     ) -> str:
-        with _refusing():
+        with _refusing(told):
             asked = SearchRequest.of(
                 {
                     "question": query,
@@ -116,7 +121,7 @@ def build(desk: Desk, access_of: AccessOf) -> MCPServer[Any]:
         ] = None,
     ) -> str:
         source, _, key = id.partition("/")
-        with _refusing():
+        with _refusing(told):
             for one, ordinal in _meant(key):
                 stored = await desk.document(source, one, access=access_of(asking))
                 if stored is not None:
@@ -125,7 +130,7 @@ def build(desk: Desk, access_of: AccessOf) -> MCPServer[Any]:
 
     @server.tool(description=SOURCES, annotations=READS, structured_output=False)
     async def list_sources(asking: Asking) -> str:
-        with _refusing():
+        with _refusing(told):
             counts = await desk.counts(access=access_of(asking))
             columns = await desk.columns()
         return _json(
@@ -231,9 +236,9 @@ def _json(answer: dict[str, JsonValue]) -> str:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """What went wrong is told to the assistant, which may ask otherwise."""
+def _refusing(told: Told) -> Iterator[None]:
+    """What went wrong is told to the assistant, which may ask otherwise. What is not foreseen, nobody is."""
     try:
         yield
     except DocweaveError as error:
-        raise ToolError(str(error)) from error
+        raise ToolError(told(error)) from error

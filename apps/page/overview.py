@@ -203,6 +203,8 @@ def _by_day(paid: Sequence[Spending]) -> list[SpentModel]:
 @router.get("/map")
 async def corpus_map(desk: TheDesk, caller: TheCaller, surveys: TheSurveys) -> MapAnswer:
     """Where documents lie, by their vectors: at most 1,500 of them."""
+    if len(set((await desk.spaces()).values())) > 1:
+        raise ApiError(400, "the vectors of these tables cannot be compared: there is no map of them all")
     found = await surveys.map(await desk.snapshot(), caller.access)
     return MapAnswer(
         documents=found.documents,

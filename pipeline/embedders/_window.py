@@ -22,8 +22,8 @@ class Window:
     """The attempts of the last minute and their tokens: in any 60 seconds no more than is allowed.
 
     So it is for who is asked, whose minutes are those in which requests come in: after they were sent and
-    before they are answered, however long either takes. An attempt counts from its begin to a minute after its
-    end: of any two that come in within a minute, the later one saw the other.
+    before they are answered, however long either takes. An attempt counts from its begin to a minute after
+    its end: of any two that come in within a minute, the later one saw the other.
     """
 
     # aiolimiter's bucket lets twice the rate through in the first minute; pyrate-limiter and limits keep an

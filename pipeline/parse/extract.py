@@ -13,6 +13,8 @@ from typing import Protocol, Self, TypeAlias
 
 from pipeline.records import Metadata
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
 Option: TypeAlias = str | int | list[str]
 Options: TypeAlias = Mapping[str, Option]
 """What a reader is told beside the content, by name."""
@@ -142,7 +144,7 @@ class Unreadable(Exception):
 
 
 def _packed(fields: Mapping[str, object]) -> bytes:
-    return json.dumps(fields, ensure_ascii=False).encode("utf-8", errors="surrogatepass")
+    return _ENCODER.encode(fields).encode("utf-8", errors="surrogatepass")
 
 
 def _text(packed: bytes) -> str:

@@ -55,7 +55,8 @@ def language_of(text: str) -> str | None:
 
 def _words(text: str) -> str:
     """What is said in it, blanks between."""
-    text = _MARKUP.sub(" ", text)
+    if "`" in text or "<" in text or "](" in text:
+        text = _MARKUP.sub(" ", text)
     if "://" in text:
         text = _ADDRESS.sub(" ", text)
     # Both do the same; the first takes a tenth of the time.

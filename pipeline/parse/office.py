@@ -27,7 +27,7 @@ _IN_ZIP = {
 _BEFORE_2007 = {known: old for old, known in _IN_ZIP.items()}
 _SLIDES_RULE = re.compile(r"^-{5}\n+", re.MULTILINE)
 _FOOTNOTES = re.compile(r"^\[\^\d+\]:.*\Z", re.MULTILINE | re.DOTALL)
-_PADDED = re.compile(r"^\|.*\|$", re.MULTILINE)  # rows of tables whose cells are filled up with blanks
+_PADDED = re.compile(r"^\|.*\|$(?:\n\|.*\|$)*", re.MULTILINE)  # tables whose cells are filled up with blanks
 _PADDING = re.compile(r"(?<= ) +(?=\|)|(?<=---)-+(?= \|)")
 
 
@@ -40,7 +40,7 @@ def read_text(content: bytes, *, media_type: str) -> Extract:
 def read_book(content: bytes, *, media_type: str) -> Extract:
     """An EPUB, chapter after chapter."""
     found = _extract(content, media_type)
-    text = _PADDED.sub(lambda row: _PADDING.sub("", row[0]), found.content)
+    text = _PADDED.sub(lambda table: _PADDING.sub("", table[0]), found.content)
     return _extract_of(found, (Part(text=text),), language=found.metadata.language)
 
 

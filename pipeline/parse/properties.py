@@ -65,6 +65,7 @@ def about(**found: object) -> dict[str, JsonValue]:
     cut = {
         name.rstrip("_"): value[:_LONGEST_TEXT] if isinstance(value, str) else value
         for name, value in found.items()
+        if value is not None
     }
     return bounded(cut).metadata
 

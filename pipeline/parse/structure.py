@@ -19,9 +19,10 @@ from pipeline.records import Section
 _LONGEST_HEADING = 200
 
 # A text is scanned with a line feed put before it, so that a match starts at the line feed before a line:
-# `re` finds these at memory speed, and the match's start is the line's own start in the text.
+# `re` finds these at memory speed, and the match's start is the line's own start in the text. A look at the
+# line's first character spares most lines the alternatives.
 _CANDIDATE = re.compile(
-    r"""\n(?P<indent>[ ]{0,3})(?:
+    r"""\n(?=[\ \#`~<=-])(?P<indent>[ ]{0,3})(?:
         (?P<hashes>\#{1,6})(?:[ \t]+(?P<atx>[^\n]*))?(?=\n|\Z)
       | (?P<fence>`{3,}(?=[^`\n]*(?:\n|\Z))|~{3,})[^\n]*
       | (?P<comment><!--)

@@ -1,50 +1,112 @@
 """The worker's side of `workers`: reads one document after the other, and may die of any of them.
 
-Started as a program. It writes "ready 0", then answers every request (a line of JSON, and the content after
-it) with a line, `ok LENGTH` or `refused LENGTH` or `failed LENGTH`, and so many bytes. It ends when its input
-does.
+Started as a program. It says "ready", then answers every request (its head: the reader, its options and the
+limits; its body: the content) in order, with "ok", "refused" or "failed", the microseconds that it took, and
+the reply. It ends when its input does.
+
+Each reply is in its pipe before the next document is begun: so it is known which one a worker died of. But
+whoever waits for replies is woken by another pipe, the bell: when nothing is left to do, or every few
+milliseconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
-import json
+import marshal
 import os
+import select
 import signal
 import sys
-from typing import BinaryIO
+import time
+from collections.abc import Callable
+from functools import cache
 
 from pipeline.parse.extract import Options, Result, Unreadable
+from pipeline.parse.frames import Inbox, framed, rest
 
 _GRACE_SECONDS = 2
-_AT_ONCE = 32 * 1024
+_RING_SECONDS = 0.01
 
 
-def main(memory_bytes: int) -> None:
+def main(memory_bytes: int, bell: int) -> None:
     """Answer requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program; we end with it
     _limit_memory(memory_bytes)
-    requests = os.fdopen(os.dup(0), "rb")
-    replies = os.fdopen(os.dup(1), "wb")
+    os.set_inheritable(bell, False)  # noqa: FBT003  it takes no names
+    requests, replies = os.dup(0), _Replies(os.dup(1), bell)
     # A library that reads or prints must not do so in the middle of the conversation.
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
-    _send(replies, "ready", b"")
-    while line := requests.readline():
-        request = json.loads(line)
-        content = requests.read(request["bytes"])
-        _die_after(request["seconds"] + _GRACE_SECONDS)
-        status, reply = _answer(request["reader"], content, request["options"], request["at_most"])
-        _die_after(0)
-        _send(replies, status, reply)
+    os.set_blocking(requests, False)
+    inbox = Inbox(requests)
+    replies.send("ready", 0, b"")
+    known: set[str] = set()
+    with contextlib.suppress(EOFError):
+        while True:
+            head, content = _next(inbox, requests, replies)
+            reader, options, seconds, at_most = marshal.loads(head)  # noqa: S302  by the program that started us
+            began = time.perf_counter()
+            _die_after(seconds + _GRACE_SECONDS)
+            status, reply = _answer(reader, content, options, at_most)
+            _die_after(0)
+            replies.send(status, time.perf_counter() - began, reply)
+            if reader not in known:  # what it has loaded is here to stay: no use in looking for garbage there
+                known.add(reader)
+                gc.collect()
+                gc.freeze()
+
+
+def _next(inbox: Inbox, requests: int, replies: _Replies) -> tuple[bytes, bytes]:
+    """The next request; where there is none yet, those that wait for replies are told so first."""
+    while (request := inbox.next()) is None:
+        try:
+            inbox.fill()
+        except BlockingIOError:
+            replies.ring()
+            select.select([requests], [], [])
+            replies.rang = time.perf_counter()
+    return request
+
+
+class _Replies:
+    """The way back, and the bell."""
+
+    def __init__(self, pipe: int, bell: int) -> None:
+        os.set_blocking(pipe, False)
+        self._pipe = pipe
+        self._bell = bell
+        self._heard = True
+        self.rang = time.perf_counter()
+
+    def send(self, status: str, seconds: float, reply: bytes) -> None:
+        pieces: list[bytes | memoryview] = [*framed(f"{status} {1e6 * seconds:.0f}".encode(), reply)]
+        self._heard = False
+        while pieces:
+            try:
+                written = os.writev(self._pipe, pieces)
+            except BlockingIOError:
+                written = 0
+            pieces = rest(pieces, written)
+            if pieces:  # somebody has to read what does not fit
+                self.ring()
+                self._heard = False
+                select.select([], [self._pipe], [])
+        if time.perf_counter() - self.rang > _RING_SECONDS:
+            self.ring()
+
+    def ring(self) -> None:
+        if not self._heard:
+            os.write(self._bell, b"!")
+        self._heard = True
+        self.rang = time.perf_counter()
 
 
 def _answer(reader: str, content: bytes, options: Options, at_most: int) -> tuple[str, bytes]:
-    module, _, name = reader.partition(":")
     try:
-        result: Result = getattr(importlib.import_module(module), name)(content, **options)
+        result = _reader(reader)(content, **options)
         if result.size <= at_most:
             return "ok", result.packed()
         return "refused", f"gives {result.size:,} characters of text; at most {at_most:,} are taken".encode()
@@ -58,11 +120,11 @@ def _answer(reader: str, content: bytes, options: Options, at_most: int) -> tupl
         return "failed", f"is broken: {type(error).__name__}: {error}"[:300].encode(errors="replace")
 
 
-def _send(replies: BinaryIO, status: str, reply: bytes) -> None:
-    # The first line must come whole; and a short answer in one piece wakes the one who waits once.
-    replies.write(f"{status} {len(reply)}\n".encode() + reply[:_AT_ONCE])
-    replies.write(memoryview(reply)[_AT_ONCE:])
-    replies.flush()
+@cache
+def _reader(named: str) -> Callable[..., Result]:
+    module, _, name = named.partition(":")
+    reader: Callable[..., Result] = getattr(importlib.import_module(module), name)
+    return reader
 
 
 def _limit_memory(memory_bytes: int) -> None:
@@ -83,5 +145,5 @@ def _die_after(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))
     os._exit(0)  # without clearing up: threads of native libraries crash in that now and then

@@ -1,48 +1,31 @@
 """Worker processes for parsers that a hostile file can hang, crash or fill with memory.
 
-Why not `anyio.to_process` or `multiprocessing`: both run the program's main module again in each worker
-(1.5 s where that imports Prefect, and its effects twice where it has no guard), and both unpickle what the
-worker sends.
-
-The event loop talks to them itself: a thread that waits for the answer would cost more than many a document.
+A worker that rests is given a document. One that is at work is given more, as long as it will soon have read
+what it has in hand: it finds them in its pipe, and nobody has to be woken for each. Whoever asked for the
+document in front holds the conversation: it listens for replies and tells the others, until its own is there;
+then the next one does. So there is no task of our own, and a caller that is cancelled ends the worker.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import sys
+import marshal
+import time
 import weakref
 from collections import deque
-from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
-from anyio import (
-    CancelScope,
-    CapacityLimiter,
-    WouldBlock,
-    fail_after,
-    to_thread,
-    wait_readable,
-    wait_writable,
-)
+from anyio import CancelScope, fail_after, move_on_after, to_thread
 
 from pipeline.errors import DocweaveError
 from pipeline.parse.extract import Extract, Option, Options, Result, Unreadable
+from pipeline.parse.process import Process
+from pipeline.parse.talk import DOCUMENTS_PER_WORKER, SOON, Asked, Talk
 
 _START_SECONDS = 60
-_DOCUMENTS_PER_WORKER = 1_024  # then it is replaced: what the native libraries leak, goes
 _UTF8_BYTES = 4
-_HEAD_BYTES = 16 * 2**20  # of a reply, beside texts and contents: names, metadata
-_AT_ONCE = 64 * 1024  # what a pipe holds
-_LONGEST_HEAD = 100
-
-# A worker reads untrusted files: no keys for it. Its libraries get one thread each: the parallelism is in the
-# processes, and each thread would take some 70 MB of its address space.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT")
-_SETTINGS = {"MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
+_PATIENCE_SECONDS = 0.1  # that others wait behind a document that takes longer than was to be expected
+_STATUSES = {"ok", "refused", "failed"}
+_LATEST_SHARE = 0.25  # of the latest document in what is expected of the next one
 
 R = TypeVar("R", bound=Result)
 
@@ -63,8 +46,11 @@ class Workers:
         self._seconds = seconds
         self._memory_bytes = memory_bytes
         self._output_chars = output_chars
-        self._idle: deque[_Worker] = deque()
-        self._slots = CapacityLimiter(count)
+        self._idle: deque[Process] = deque()
+        self._free = count  # talks that may yet begin
+        self._talks: list[Talk] = []
+        self._waiting: deque[Asked] = deque()
+        self._expected: dict[str, float] = {}  # seconds a document, by reader
         weakref.finalize(self, _stop_all, self._idle)
 
     async def run(self, reader: str, content: bytes, **options: Option) -> Extract:
@@ -83,41 +69,174 @@ class Workers:
             WorkerFailed: the reader failed, crashed, or went over a limit.
             DocweaveError: no worker process starts.
         """
-        request: dict[str, object] = {
-            "reader": reader,
-            "options": dict(options),
-            "bytes": len(content),
-            "seconds": self._seconds,
-            "at_most": at_most,
-        }
-        await self._turn()
-        try:
-            worker = self._rested() or await self._started()
+        head = marshal.dumps((reader, dict(options), self._seconds, at_most))
+        expected = self._expected.get(reader, SOON)
+        asked = Asked(
+            reader=reader, head=head, content=content, at_most=_UTF8_BYTES * at_most, expected=expected
+        )
+        await self._answer(asked)
+        if asked.status == "ok":
+            return kind.unpacked(asked.reply)
+        reason = asked.reply.decode(errors="replace")
+        raise (Unreadable if asked.status == "refused" else WorkerFailed)(reason)
+
+    async def _answer(self, asked: Asked) -> None:
+        if self._free:
+            self._free -= 1
+            asked.talk = Talk(holder=asked)
+        else:
+            self._waiting.append(asked)
+            self._hand_out()
             try:
-                status, reply = await self._converse(worker, request, content, at_most)
+                await asked.told.wait()
             except BaseException:
-                with CancelScope(shield=True):
-                    await to_thread.run_sync(worker.kill)
+                await self._give_up(asked)
                 raise
-            if worker.served < _DOCUMENTS_PER_WORKER:
-                self._idle.append(worker)
-            else:
-                await to_thread.run_sync(worker.kill)
-        finally:
-            self._slots.release()
-        if status == "ok":
-            return kind.unpacked(reply)
-        reason = reply.decode(errors="replace")
-        raise (Unreadable if status == "refused" else WorkerFailed)(reason)
+        if asked.talk:
+            await self._hold(asked.talk, asked)
 
-    async def _turn(self) -> None:
-        """Wait until a process is free; where one is, without a round of the event loop."""
+    async def _give_up(self, asked: Asked) -> None:
+        asked.given_up = True
+        if asked.talk:
+            await self._abandon(asked.talk)
+        elif asked in self._waiting:
+            self._waiting.remove(asked)
+
+    async def _hold(self, talk: Talk, asked: Asked) -> None:
+        """Converse with the worker until the document is answered; then the next one does."""
         try:
-            self._slots.acquire_nowait()
-        except WouldBlock:
-            await self._slots.acquire()
+            while not asked.status:
+                if asked in talk.in_hand:
+                    await self._listen(talk)
+                else:
+                    await self._begin(talk, asked)
+                self._hand_out()
+        except BaseException:
+            asked.given_up = True
+            await self._abandon(talk)
+            raise
+        await self._pass_on(talk)
 
-    def _rested(self) -> _Worker | None:
+    async def _begin(self, talk: Talk, asked: Asked) -> None:
+        talk.worker, talk.spoiled = self._rested() or await self._started(), False
+        talk.since = time.monotonic()
+        talk.take(asked)
+        self._talks.append(talk)
+        try:
+            with fail_after(self._seconds):
+                await talk.worker.send(asked.head, asked.content)
+        except OSError as error:  # TimeoutError is one
+            await self._lose(talk, self._reason(error))
+
+    async def _listen(self, talk: Talk) -> None:
+        """Tell those whose replies have come, or that there will be none."""
+        try:
+            for status, reply in await self._heard(talk):
+                self._settle(talk, status, reply)
+        except (OSError, EOFError) as error:
+            await self._lose(talk, self._reason(error))
+
+    async def _heard(self, talk: Talk) -> list[tuple[str, bytes]]:
+        """The next replies. Where a slow document follows, they are looked for, since no bell rings."""
+        assert talk.worker is not None  # noqa: S101  it was begun
+        left = max(0, talk.since + self._seconds - time.monotonic())
+        patience = min(_PATIENCE_SECONDS, left)
+        at_most = max(asked.at_most for asked in talk.in_hand)
+        with move_on_after(patience) as scope:
+            await talk.worker.rung()
+        found = talk.worker.replies(at_most=at_most)
+        if found or not scope.cancelled_caught:
+            return found
+        if talk.in_hand[0].given_up:
+            raise EOFError
+        self._take_back(talk)
+        with fail_after(left - patience):
+            await talk.worker.rung()
+        return talk.worker.replies(at_most=at_most)
+
+    def _settle(self, talk: Talk, status: str, reply: bytes) -> None:
+        status, _, microseconds = status.partition(" ")
+        if not talk.in_hand or status not in _STATUSES or not microseconds.isdecimal():
+            raise EOFError
+        asked, talk.since = talk.first(), time.monotonic()
+        took = int(microseconds) / 1e6
+        expected = self._expected.get(asked.reader, took)
+        self._expected[asked.reader] = expected + _LATEST_SHARE * (took - expected)
+        asked.settle(status, reply)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"takes longer than {self._seconds:g} s to parse"
+        return f"crashes its parser, or needs more than {self._memory_bytes / 2**30:.3g} GiB of memory"
+
+    async def _lose(self, talk: Talk, reason: str) -> None:
+        """End a worker that the document in front was too much for; it alone has failed."""
+        if talk.in_hand:
+            talk.first().settle("failed", reason.encode())
+        await self._end(talk)
+
+    async def _end(self, talk: Talk) -> None:
+        """End a worker; what it had in hand is read by another."""
+        worker, talk.worker = talk.worker, None
+        if worker:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(worker.kill)
+        if talk in self._talks:
+            self._talks.remove(talk)
+        self._take_back(talk, but=0)
+
+    async def _abandon(self, talk: Talk) -> None:
+        await self._end(talk)
+        await self._pass_on(talk)
+
+    def _take_back(self, talk: Talk, *, but: int = 1) -> None:
+        """Have others read what a worker has in hand, without the first."""
+        kept = [talk.first() for _ in range(but)]
+        others = list(talk.in_hand)
+        talk.in_hand.clear()
+        talk.seconds = talk.pages = 0
+        for asked in kept:
+            talk.take(asked)
+        if others:
+            talk.spoiled = True
+            again = [asked for asked in others if not asked.given_up and asked is not talk.holder]
+            self._waiting.extendleft(reversed(again))
+            self._hand_out()
+
+    async def _pass_on(self, talk: Talk) -> None:
+        """Let the next one hold the conversation, or the worker rest."""
+        for asked in talk.in_hand:
+            if not asked.given_up:
+                self._tell(asked, talk)
+                return
+        if talk.worker:
+            if talk.in_hand or talk.spoiled or talk.worker.served >= DOCUMENTS_PER_WORKER:
+                await self._end(talk)
+            else:
+                self._talks.remove(talk)
+                self._idle.append(talk.worker)
+        self._free += 1
+        self._hand_out()
+
+    def _tell(self, asked: Asked, talk: Talk) -> None:
+        """That it is to hold this conversation."""
+        talk.holder = asked
+        asked.talk = talk
+        asked.told.set()
+
+    def _hand_out(self) -> None:
+        """Give what waits to workers that rest, or that will soon be done with what they have."""
+        while self._waiting and self._free:
+            self._free -= 1
+            asked = self._waiting.popleft()
+            self._tell(asked, Talk(holder=asked))
+        while self._waiting:
+            open_talks = [talk for talk in self._talks if talk.has_room(self._waiting[0])]
+            if not open_talks:
+                return
+            min(open_talks, key=lambda talk: len(talk.in_hand)).add(self._waiting.popleft())
+
+    def _rested(self) -> Process | None:
         """A worker that is idle, and has not been ended meanwhile by somebody who needed its memory."""
         while self._idle:
             worker = self._idle.pop()
@@ -126,12 +245,13 @@ class Workers:
             worker.kill()
         return None
 
-    async def _started(self) -> _Worker:
+    async def _started(self) -> Process:
         worker = None
         try:
-            worker = await to_thread.run_sync(_Worker, self._memory_bytes)
+            worker = await to_thread.run_sync(Process, self._memory_bytes)
             with fail_after(_START_SECONDS):
-                await worker.receive(at_most=0)
+                await worker.rung()
+            worker.replies(at_most=0)
         except BaseException as error:
             if worker:
                 with CancelScope(shield=True):
@@ -143,101 +263,7 @@ class Workers:
             raise
         return worker
 
-    async def _converse(
-        self, worker: _Worker, request: dict[str, object], content: bytes, at_most: int
-    ) -> tuple[str, bytes]:
-        try:
-            with fail_after(self._seconds):
-                await worker.send(request, content)
-                return await worker.receive(at_most=_UTF8_BYTES * at_most + _HEAD_BYTES)
-        except TimeoutError:
-            raise WorkerFailed(f"takes longer than {self._seconds:g} s to parse") from None
-        except (OSError, EOFError):
-            memory = f"{self._memory_bytes / 2**30:.3g} GiB"
-            raise WorkerFailed(f"crashes its parser, or needs more than {memory} of memory") from None
 
-
-class _Worker:
-    """One process, and the conversation with it."""
-
-    def __init__(self, memory_bytes: int) -> None:
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment |= _SETTINGS
-        environment["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        self.served = 0
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-            [sys.executable, "-P", "-m", "pipeline.parse.worker", str(memory_bytes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            bufsize=0,
-        )
-        for stream in (self._process.stdin, self._process.stdout):
-            os.set_blocking(_open(stream).fileno(), False)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process is there."""
-        return self._process.poll() is None
-
-    async def send(self, request: dict[str, object], content: bytes) -> None:
-        """Ask for one document."""
-        self.served += 1
-        # What fits into the pipe goes in one piece: the process is woken once.
-        await self._write(json.dumps(request).encode() + b"\n" + content[:_AT_ONCE])
-        await self._write(memoryview(content)[_AT_ONCE:])
-
-    async def receive(self, *, at_most: int) -> tuple[str, bytes]:
-        """The next reply.
-
-        Raises:
-            EOFError: the process is gone, or says what no worker says.
-        """
-        head, _, first = (await self._read()).partition(b"\n")
-        status, _, length = head[:_LONGEST_HEAD].decode("ascii", errors="replace").partition(" ")
-        if not length.isdecimal() or int(length) > at_most:
-            raise EOFError
-        missing = int(length) - len(first)
-        pieces = [first]
-        while missing > 0:
-            pieces.append(await self._read())
-            missing -= len(pieces[-1])
-        if missing < 0:
-            raise EOFError
-        return status, b"".join(pieces)
-
-    async def _write(self, content: bytes | memoryview) -> None:
-        requests = _open(self._process.stdin).fileno()
-        rest = memoryview(content)
-        while rest:
-            try:
-                rest = rest[os.write(requests, rest) :]
-            except BlockingIOError:
-                await wait_writable(requests)
-
-    async def _read(self) -> bytes:
-        replies = _open(self._process.stdout).fileno()
-        await wait_readable(replies)
-        piece = os.read(replies, _AT_ONCE)
-        if not piece:
-            raise EOFError
-        return piece
-
-    def kill(self) -> None:
-        """End it, whatever it is at."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):  # a request that was half sent
-                _open(stream).close()
-
-
-def _open(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None  # noqa: S101  both were asked for as pipes
-    return stream
-
-
-def _stop_all(idle: deque[_Worker]) -> None:
+def _stop_all(idle: deque[Process]) -> None:
     while idle:
         idle.pop().kill()

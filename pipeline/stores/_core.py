@@ -108,6 +108,7 @@ class CoreIndex(Protocol):
 
     name: str
     columns: list[str]
+    num_indexed_rows: int | None
     num_unindexed_rows: int | None
     num_segments: int | None
 
@@ -294,30 +295,28 @@ class CoreConnection(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatchQuery:
-    """Words to be found in one column. The core reads it by the names of its class and attributes."""
+class MultiMatchQuery:
+    """Words to be found in some columns: a row scores what it does in the column where that is the most.
+
+    The core reads it by the names of its class and attributes.
+    """
 
     query: str
-    column: str
-    boost: float = 1.0
-    fuzziness: int = 0
-    max_expansions: int = 50
+    columns: list[str]
+    boosts: None = None
     operator: str = "OR"
-    prefix_length: int = 0
-    document_granularity: None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BooleanQuery:
-    """Several queries whose scores are added. The core reads it by the names of its class and attributes."""
-
-    queries: list[tuple[str, MatchQuery]]
-
-
-async def collected(query: CoreQuery | CoreTake) -> pa.Table:
-    """All rows of a query."""
+async def collected(query: CoreQuery | CoreTake, most: int | None = None) -> pa.Table:
+    """All rows of a query, which has at most so many: to ask whether there are more takes time."""
     stream = await query.execute()
-    return pa.Table.from_batches([batch async for batch in stream], schema=stream.schema)
+    batches, rows = [], 0
+    async for batch in stream:
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows == most:
+            break
+    return pa.Table.from_batches(batches, schema=stream.schema)
 
 
 async def selected(table: CoreTable, columns: list[str], where: str | None = None) -> pa.Table:
@@ -359,17 +358,24 @@ async def names(connection: CoreConnection) -> list[str]:
     return there
 
 
-async def connect(uri: str, options: Mapping[str, str], session: Session | None = None) -> CoreConnection:
-    """Open a database whose every read sees the last commit.
+async def connect(
+    uri: str, options: Mapping[str, str], session: Session | None = None, *, follows: bool = True
+) -> CoreConnection:
+    """Open a database.
 
-    `session` is the core's own: the caches that connections share.
+    Args:
+        uri: Its address.
+        options: Open it.
+        session: The core's own: the caches that connections share.
+        follows: Whether every read of an open table sees the last commit; otherwise those that it was opened
+            after.
 
     Raises:
         StoreRefused: the installed lancedb is not built as this module expects.
     """
     connection: CoreConnection = await load_core().connect(
         uri,
-        read_consistency_interval=0.0,  # seconds: look for a newer version at every read
+        read_consistency_interval=0.0 if follows else None,  # seconds until it looks for a newer version
         storage_options=dict(options),
         session=session,
     )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -170,7 +171,7 @@ class Generations:
                 await self._connection.create_table(LIVE, "create", rows.to_reader())
 
     async def _opened(self) -> _core.CoreTable | None:
-        if self._table is None:
+        if self._table is None and self._may_be_there():
             with self._place.during(f"open the table {LIVE}"):
                 table = await _core.find(self._connection, LIVE)
                 if table is None:
@@ -178,6 +179,10 @@ class Generations:
                 check_form(await table.schema(), f"{self._place}/{LIVE}")
                 self._table = table
         return self._table
+
+    def _may_be_there(self) -> bool:
+        """In a folder, a look says it sooner than an attempt to open it: every question asks."""
+        return self._remote or Path(self._place.uri, f"{LIVE}.lance").exists()
 
 
 def _sql(moment: datetime) -> str:

@@ -1,18 +1,29 @@
-"""The indexes that a chunks table gets when it is large enough: see docs/upkeep.md.
+"""The indexes of a chunks table, from the start and when it is large enough: see docs/upkeep.md.
 
-Those that it has from the start are `Tables.index`'s. `benchmarks/vector_index.py` measures that of vectors.
+`benchmarks/vector_index.py` measures that of vectors.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pyarrow as pa
 
 from pipeline.stores import _core
 from pipeline.stores._column_fields import pinned_columns
 from pipeline.stores._columns import wanted_indexes
-from pipeline.stores._core_writing import Bitmap, BTree, IvfFlat, IvfRq, IvfSq, LabelList
+from pipeline.stores._core_writing import FTS, Bitmap, BTree, IvfFlat, IvfRq, IvfSq, LabelList
+from pipeline.stores._schema import TEXT_COLUMNS
 from pipeline.upkeep import Policy
 
+_WORDS = FTS(base_tokenizer="icu/split", remove_stop_words=False)
+FIRST: Mapping[str, FTS | BTree] = {**dict.fromkeys(TEXT_COLUMNS, _WORDS), "id": BTree()}
+"""Those that it has from the start, by column.
+
+Words: ICU finds those of every script, Chinese, Japanese and Korean among them; stems are English, and do no
+harm elsewhere; stop words stay, for they are words in some other language. Ids: to replace rows without
+reading the ids of all others.
+"""
 VECTOR = "vector"
 VECTOR_INDEX = "vector_idx"
 """As LanceDB names it."""
@@ -23,7 +34,7 @@ OF_FEW_VALUES = frozenset({"source"})
 ROWS_A_PARTITION = 8_192
 REFINE = 20
 """How many times as many candidates as are asked for are compared by their whole vectors: of the best ten."""
-REFINE_MANY, MANY = 6, 40
+REFINE_MANY, MANY = 4, 40
 """The same, where so many are asked for: the best of them are found among the candidates anyway."""
 EVERY_PARTITION = 1_000_000
 """More than there are. To leave some out would be quicker, and lose hits: the nearest vectors of a question

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import Self
 
 import pyarrow as pa
@@ -141,9 +142,9 @@ class LanceTables:
             columns = [*known(_rows.HIT_COLUMNS, await self._schema(table)), _rows.VECTOR]
             query.select([(name, f"`{name}`") for name in columns])
             query.with_row_id()
-            taken = await _core.collected(query)
-        places = {number: place for place, number in enumerate(taken[ROW].to_pylist())}
-        return _rows.hits(taken.take([places[number] for number in rows]), [0.0] * len(rows))
+            taken = await _core.collected(query, len(rows))
+        found = dict(zip(taken[ROW].to_pylist(), _rows.hits(taken, repeat(0.0, len(taken))), strict=True))
+        return [found[number] for number in rows]
 
     async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
         """The chunks of these spans that a search with this filter may see: by document, in order.
@@ -419,9 +420,9 @@ class LanceTables:
         if table is None or not text.strip():
             return _NO_ROWS, []
         words = text.encode("utf-8", "replace").decode()
-        columns = [("SHOULD", _core.MatchQuery(query=words, column=column)) for column in TEXT_COLUMNS]
+        asked = _core.MultiMatchQuery(query=words, columns=[*TEXT_COLUMNS])
         with self._place.during("search by words"):
-            query = table.query().nearest_to_text({"query": _core.BooleanQuery(queries=columns)})
+            query = table.query().nearest_to_text({"query": asked})
             rows = await self._ranked(table, query, limit, where, rank="_score", whole=whole)
         return rows, rows["_score"].to_pylist()
 
@@ -446,7 +447,7 @@ class LanceTables:
         else:
             query.select_columns([rank])
             query.with_row_id()
-        return await _core.collected(query)
+        return await _core.collected(query, limit)
 
     async def _filter(self, query: _core.CoreQuery, where: Filter, also: str | None = None) -> None:
         """Have the query see what the filter lets it see, and of that only what this SQL says."""
@@ -490,10 +491,12 @@ class LanceTables:
 class Snapshot(LanceTables):
     """The tables as they were when each was first looked at: the chunks at once, others as they are read."""
 
-    _pinned_to_now = True
-
-    def __init__(self, place: Place, connection: _core.CoreConnection, names: Names) -> None:
+    def __init__(
+        self, place: Place, connection: _core.CoreConnection, names: Names, *, stands_still: bool = False
+    ) -> None:
+        """Of the connection, `stands_still` says that what is opened by it follows no commits anyway."""
         super().__init__(place, connection, names)
+        self._pinned_to_now = not stands_still
         self._schemas: dict[str, pa.Schema] = {}
 
     async def _schema(self, table: _core.CoreTable) -> pa.Schema:

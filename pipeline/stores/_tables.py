@@ -16,11 +16,12 @@ from pipeline.errors import SpaceMismatch, StoreError, StoreRefused, StoreUnavai
 from pipeline.records import Column, EmbeddingSpace
 from pipeline.stores import _core
 from pipeline.stores._column_fields import grow, grow_later, lacking, owed, with_columns
-from pipeline.stores._core_writing import FTS, BTree, Merge, add, merge
+from pipeline.stores._core_writing import Merge, add, merge
 from pipeline.stores._generations import Standing
+from pipeline.stores._indexes import FIRST
 from pipeline.stores._place import Place
 from pipeline.stores._replacing import ensure_turn, first_turn
-from pipeline.stores._schema import TEXT_COLUMNS, Names, check_form, pinned_space, schema_of
+from pipeline.stores._schema import Names, check_form, pinned_space, schema_of
 
 if TYPE_CHECKING:
     from pipeline.stores._core import CoreConnection, CoreTable
@@ -126,24 +127,17 @@ class Tables:
             await ensure_turn(chunks)
 
     async def index(self, name: str) -> None:
-        """The indexes that a chunks table has from the start. They hide no row that is not in them yet.
-
-        Words: ICU finds those of every script, Chinese, Japanese and Korean among them; stems are English,
-        and do no harm elsewhere; stop words stay, for they are words in some other language. Ids: to replace
-        rows without reading the ids of all others.
-        """
-        words = FTS(base_tokenizer="icu/split", remove_stop_words=False)
-        wanted: dict[str, FTS | BTree] = {**dict.fromkeys(TEXT_COLUMNS, words), "id": BTree()}
+        """The indexes that a chunks table has from the start. They hide no row that is not in them yet."""
         for attempt in range(ATTEMPTS):
             table = await self.get(name)
             with self.place.during(f"read the indexes of {name}"):
                 there = {column for index in await table.list_indices() for column in index.columns}
-            missing = [column for column in wanted if column not in there]
+            missing = [column for column in FIRST if column not in there]
             if not missing:
                 return
             try:
                 with self.place.during(f"index {missing[0]} of {name}"):
-                    await table.create_index(missing[0], wanted[missing[0]], replace=False, train=True)
+                    await table.create_index(missing[0], FIRST[missing[0]], replace=False, train=True)
             except StoreError:  # another process made it in the meantime
                 if attempt == ATTEMPTS - 1:
                     raise

@@ -45,13 +45,17 @@ class Version:
 
 async def is_slow(table: _core.CoreTable) -> bool:
     """Searching it suffers."""
-    stats = await table.stats()
-    indexes = await table.list_indices()
-    most = max(UNINDEXED_ROWS, stats["num_rows"] // UNINDEXED_SHARE)
+    rows, indexes = await table.count_rows(None), await table.list_indices()
+    most = max(UNINDEXED_ROWS, rows // UNINDEXED_SHARE)
     if any((index.num_unindexed_rows or 0) >= most for index in indexes):
         return True
-    small = stats["fragment_stats"]["num_small_fragments"]
-    return small - segments(indexes) + 1 >= SMALL_FRAGMENTS or segments(indexes) >= MOST_SEGMENTS
+    return segments(indexes) >= MOST_SEGMENTS or await is_split(table, indexes)
+
+
+async def is_split(table: _core.CoreTable, indexes: Iterable[_core.CoreIndex]) -> bool:
+    """Its rows are in many small files, beside those that each segment of the index of vectors must have."""
+    small = (await table.stats())["fragment_stats"]["num_small_fragments"]
+    return small - segments(indexes) + 1 >= SMALL_FRAGMENTS
 
 
 async def is_scattered(journal: _core.CoreTable) -> bool:
@@ -73,8 +77,13 @@ async def tend(table: _core.CoreTable, policy: Policy, *, chunks: bool) -> None:
             return
         if segments(indexes) >= MOST_SEGMENTS:
             await _indexes.build(table, _indexes.VECTOR, rows)
-    keep, _ = await spared(table, policy.keep_versions, MEANWHILE)
-    await optimize(table, keep)
+    if chunks and not any(index.num_indexed_rows for index in indexes) and not await is_split(table, indexes):
+        # A first ingest. To compact all of it before takes half as long again, and few files do no harm.
+        for column, index in _indexes.FIRST.items():
+            await table.create_index(column, index, replace=True, train=True)
+    else:
+        keep, _ = await spared(table, policy.keep_versions, MEANWHILE)
+        await optimize(table, keep)
     if chunks:
         indexed = {column for index in await table.list_indices() for column in index.columns}
         for column in _indexes.missing(rows, await table.schema(), indexed, policy, vectors=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import Self
 
@@ -16,6 +16,7 @@ from pipeline.errors import SpaceMismatch, StoreRefused, StoreUnavailable
 from pipeline.protocols import Lost
 from pipeline.records import Column, DocumentState, Embedded, EmbeddingSpace, LatestRun, Spending, Vectors
 from pipeline.stores import _core, _halves, _journal, _predicates, _replacing, _rows
+from pipeline.stores._abreast import one_at_a_time
 from pipeline.stores._column_fields import drop, owed, pinned_columns
 from pipeline.stores._columns import OURS, Unfit, check_columns
 from pipeline.stores._conditional_put import check_conditional_put
@@ -279,10 +280,11 @@ class LanceStore(LanceTables):
             states = _rows.document_rows(prepared, self._space, document_columns)
             pairs = [(d.state.source, d.state.key) for d in prepared]
             chunks = partial(tables.get, self._names.chunks)
-            await _replacing.put(rows, pairs, self._about(pairs), chunks, self._still_ours)
             # Through an index on the id, a merge would pass by the primary key's protection.
             anew = Merge(when_matched_update_all=True, when_not_matched_insert_all=True)
-            await merge(await tables.get(self._names.documents), states, anew)
+            async with self._in_order():
+                await _replacing.put(rows, pairs, self._about(pairs), chunks, self._still_ours)
+                await merge(await tables.get(self._names.documents), states, anew)
 
     async def touch(self, states: Sequence[DocumentState]) -> None:
         """Store new marks; the rows stay as they are. What is not stored is left out.
@@ -296,9 +298,10 @@ class LanceStore(LanceTables):
         tables = await self._to_write()
         await self._still_ours()
         with self._place.during("store marks"):
-            documents = await tables.get(self._names.documents)
             rows = _rows.state_rows(latest, self._space)
-            await merge(documents, rows, Merge(when_matched_update_all=True))
+            async with self._in_order():
+                documents = await tables.get(self._names.documents)
+                await merge(documents, rows, Merge(when_matched_update_all=True))
 
     async def remove(self, source: str, keys: Sequence[str]) -> None:
         """Remove these documents' rows: one commit on each table.
@@ -471,6 +474,10 @@ class LanceStore(LanceTables):
     def _about(self, pairs: Sequence[tuple[str, str]]) -> Callable[[str | None], str]:
         run = self._lease.row.token if self._lease else None
         return lambda told: _halves.about(pairs, told, run=run or "", writer=self._writer)
+
+    def _in_order(self) -> AbstractAsyncContextManager[None]:
+        """Where several write under one lease: those of this machine one after the other."""
+        return one_at_a_time(self._place) if self._writer else nullcontext()
 
     async def _still_ours(self) -> None:
         """Raise if what this run would write is no longer true.

@@ -30,10 +30,10 @@ class LanceReader:
     Does not import the lancedb package.
     """
 
-    def __init__(self, place: Place, connection: _core.CoreConnection) -> None:
+    def __init__(self, place: Place, following: _core.CoreConnection, still: _core.CoreConnection) -> None:
         self._place = place
-        self._connection = connection
-        self._generations = Generations(place, connection)
+        self._still = still
+        self._generations = Generations(place, following)
 
     @classmethod
     async def open(cls, uri: str, options: Mapping[str, str] = {}) -> Self:
@@ -46,7 +46,10 @@ class LanceReader:
             StoreRefused: it turns us away.
         """
         place = Place.at(uri, options)
-        return cls(place, await place.opened(_core.connect(place.uri, place.options)))
+        following = await place.opened(_core.connect(place.uri, place.options))
+        # A snapshot is taken for every question: to open a table that stands still is half of the work.
+        still = await place.opened(_core.connect(place.uri, place.options, follows=False))
+        return cls(place, following, still)
 
     async def snapshot(self) -> LanceTables:
         """The live tables as they are now: all that one question asks, it asks of the same rows.
@@ -55,7 +58,7 @@ class LanceReader:
             StoreError: as `open`.
         """
         names = await self._generations.names()
-        return await Snapshot(self._place, self._connection, names).taken()
+        return await Snapshot(self._place, self._still, names, stands_still=True).taken()
 
     async def space(self) -> EmbeddingSpace | None:
         """As `LanceTables.space`."""

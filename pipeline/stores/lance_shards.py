@@ -134,6 +134,8 @@ class LanceBoard:
     _seen: dict[int, tuple[int, float]] = field(default_factory=dict)
     """Beats of others' shards, and when they were first seen so, by this process's clock."""
     _failures: int = 0
+    _ended: set[str] = field(default_factory=set)
+    """Tokens of shards that this worker has ended: nothing is left to give back."""
 
     async def shared(self) -> bytes:
         """What was put up for all shards."""
@@ -172,15 +174,22 @@ class LanceBoard:
             beating.cancel()
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([beating])
-                free = {"token": "NULL", "process": "NULL", "takes": "takes - 1", "beat": "beat + 1"}
-                with suppress(StoreError):  # then it is taken over when it was silent for long enough
-                    await self._changed(taken.number, f"token = {literal(taken.token)}", free)
+                if taken.token not in self._ended:
+                    await self._give_back(taken)
+
+    async def _give_back(self, taken: Taken) -> None:
+        free = {"token": "NULL", "process": "NULL", "takes": "takes - 1", "beat": "beat + 1"}
+        with suppress(StoreError):  # then it is taken over when it was silent for long enough
+            await self._changed(taken.number, f"token = {literal(taken.token)}", free)
 
     async def end(self, taken: Taken, told: bytes) -> bool:
         """Put up what became of a shard; False where another worker has taken it over."""
         await self._add(_row(TOLD, taken.number, told, token=taken.token))
         ours = f"token = {literal(taken.token)}"
-        return await self._changed(taken.number, ours, {"ended": "true", "beat": "beat + 1"})
+        ended = await self._changed(taken.number, ours, {"ended": "true", "beat": "beat + 1"})
+        if ended:
+            self._ended.add(taken.token)
+        return ended
 
     async def fail(self, told: bytes) -> None:
         """Put up why a worker gave up."""

@@ -129,6 +129,12 @@ class TestConfluenceConnector(ConnectorContract):
         place.fails.clear()
 
     @contextmanager
+    def refusal(self, place: Confluence) -> Iterator[None]:
+        place.fails[""] = [Said(status=401)] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
     def half(self, place: Confluence) -> Iterator[None]:
         place.fails[f" {PAGE}$"] = [Said(status=503)] * 10
         yield

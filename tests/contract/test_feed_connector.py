@@ -80,7 +80,7 @@ class Articles:
         return Answered(body=rss(*items).encode())
 
     def connector(self) -> FeedConnector:
-        self.site.answers("/feed.xml", lambda asked: self.feed(asked))
+        self.site.answers("/feed.xml", lambda asked: self.feed(asked))  # noqa: PLW0108 - as it is then
         return feed_of(self.site, full=True)
 
 
@@ -92,6 +92,11 @@ class TestFeedOfArticles(ConnectorContract):
     @contextmanager
     def outage(self, place: Articles) -> Iterator[None]:
         with patch.object(place.site, "answer", lambda _: Answered(status=503)):
+            yield
+
+    @contextmanager
+    def refusal(self, place: Articles) -> Iterator[None]:
+        with patch.object(place.site, "answer", lambda _: Answered(status=401)):
             yield
 
     @contextmanager

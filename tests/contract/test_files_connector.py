@@ -56,6 +56,9 @@ class TestFilesConnector(ConnectorContract):
     def outage(self, place: Folder) -> AbstractContextManager[None]:
         raise CannotOccur("a folder of this machine is there, or is refused")
 
+    def refusal(self, place: Folder) -> AbstractContextManager[object]:
+        return patch("connectors.folder.os.scandir", side_effect=PermissionError(errno.EACCES, "No"))
+
     @contextmanager
     def half(self, place: Folder) -> Iterator[None]:
         scandir = os.scandir

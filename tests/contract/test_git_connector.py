@@ -19,6 +19,7 @@ from pydantic import SecretStr, ValidationError
 from connectors.git import GitConnector, GitSettings
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
 from tests.contract.connector_contract import CannotOccur, ConnectorContract, listed
+from tests.loopback import Said, serving
 
 WHO = {
     f"GIT_{role}_{what}": value
@@ -88,6 +89,9 @@ class GitContract(ConnectorContract):
 
     rereads = False
 
+    def refusal(self, place: Repository) -> AbstractContextManager[None]:
+        raise CannotOccur("a repository of this machine asks nobody who they are")
+
     @contextmanager
     def half(self, place: Repository) -> Iterator[None]:
         place.commit()
@@ -114,6 +118,12 @@ class TestOverAServer(GitContract):
     @contextmanager
     def outage(self, place: Repository) -> Iterator[None]:
         with patch.object(place, "address", "http://127.0.0.1:9/r.git"):
+            yield
+
+    @contextmanager
+    def refusal(self, place: Repository) -> Iterator[None]:
+        said = Said(status=401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+        with serving(lambda _: said) as url, patch.object(place, "address", f"{url}/r.git"):
             yield
 
     @pytest.fixture

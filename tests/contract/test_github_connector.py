@@ -154,6 +154,12 @@ class TestGithubConnector(ConnectorContract):
         place.fails.clear()
 
     @contextmanager
+    def refusal(self, place: Github) -> Iterator[None]:
+        place.fails[""] = [Said(status=401)] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
     def half(self, place: Github) -> Iterator[None]:
         place.fails["'page': '2'"] = [Said(status=502)] * 10
         yield

@@ -231,6 +231,12 @@ class TestGoogleDriveConnector(ConnectorContract):
         place.fails.clear()
 
     @contextmanager
+    def refusal(self, place: Drive) -> Iterator[None]:
+        place.fails[""] = [Said(status=400, content={"error": "invalid_grant"})] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
     def half(self, place: Drive) -> Iterator[None]:
         place.fails["^files$"] = [None, *[Said(status=503)] * 10]
         yield

@@ -127,6 +127,12 @@ class TestNotionConnector(ConnectorContract):
         place.fails.clear()
 
     @contextmanager
+    def refusal(self, place: Notion) -> Iterator[None]:
+        place.fails[""] = [Said(status=401)] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
     def half(self, place: Notion) -> Iterator[None]:
         place.fails["search"] = [place.page(list(place.pages.values()), None), *[Said(status=502)] * 10]
         yield

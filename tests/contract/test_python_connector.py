@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from types import ModuleType
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from connectors.python import PythonConnector, PythonSettings
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
-from tests.contract.connector_contract import ConnectorContract, listed
+from tests.contract.connector_contract import CannotOccur, ConnectorContract, listed
 
 MODULE = "documents_of_a_test"
 
@@ -69,6 +69,9 @@ class TestPythonConnector(ConnectorContract):
         place.becomes(documents)
         yield
         place.becomes(place.documents)
+
+    def refusal(self, place: Yielding) -> AbstractContextManager[None]:
+        raise CannotOccur("what a function may not read, it says by what it raises, as in an outage")
 
     @contextmanager
     def half(self, place: Yielding) -> Iterator[None]:

@@ -105,6 +105,12 @@ class TestOnS3(ConnectorContract):
     def outage(self, place: S3Folder) -> AbstractContextManager[None]:
         raise CannotOccur("moto serves all tests at once: see TestOnGoogleStorage, of the same client")
 
+    @contextmanager
+    def refusal(self, place: S3Folder) -> Iterator[None]:
+        other = place.options | {"aws_access_key_id": SecretStr("another")}
+        with patch.object(S3Folder, "options", other):
+            yield
+
     def half(self, place: S3Folder) -> AbstractContextManager[None]:
         raise CannotOccur("moto tells 1,000 objects at once: see TestOnGoogleStorage, of the same client")
 
@@ -199,6 +205,12 @@ class TestOnGoogleStorage(ConnectorContract):
         place.down = False
 
     @contextmanager
+    def refusal(self, place: Storage) -> Iterator[None]:
+        place.down, place.status = True, 403
+        yield
+        place.down, place.status = False, 503
+
+    @contextmanager
     def half(self, place: Storage) -> Iterator[None]:
         place.asked.clear()
         place.failing_from_page = 2
@@ -250,7 +262,12 @@ class TestInAnArchive(ConnectorContract):
     half_is = SourceRefused
 
     def outage(self, place: Zip) -> AbstractContextManager[None]:
-        raise CannotOccur("an archive of this machine is there, or is refused; one in a bucket is as the bucket is")
+        raise CannotOccur(
+            "an archive of this machine is there, or is refused; one in a bucket is as the bucket is"
+        )
+
+    def refusal(self, place: Zip) -> AbstractContextManager[None]:
+        raise CannotOccur("an archive of this machine asks nobody; one in a bucket is as the bucket is")
 
     @contextmanager
     def half(self, place: Zip) -> Iterator[None]:
@@ -327,12 +344,12 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         thread.join()
 
 
-def failing_below(path: str) -> AbstractContextManager[object]:
-    """Python's web server answers 503 to what has this in its path."""
+def failing_below(path: str, status: int = 503) -> AbstractContextManager[object]:
+    """Python's web server answers so to what has this in its path."""
     send_head = SimpleHTTPRequestHandler.send_head
 
     def answer(handler: SimpleHTTPRequestHandler) -> Any:
-        return handler.send_error(503) if path in handler.path else send_head(handler)
+        return handler.send_error(status) if path in handler.path else send_head(handler)
 
     return patch.object(SimpleHTTPRequestHandler, "send_head", answer)
 
@@ -344,6 +361,9 @@ class TestOnAWebServer(ConnectorContract):
 
     def outage(self, place: Served) -> AbstractContextManager[object]:
         return failing_below("/")
+
+    def refusal(self, place: Served) -> AbstractContextManager[object]:
+        return failing_below("/", 401)
 
     def half(self, place: Served) -> AbstractContextManager[object]:
         return failing_below("/3/")

@@ -109,7 +109,12 @@ class RowsContract(ConnectorContract):
     """The contract, on the rows of a file."""
 
     def outage(self, place: Rows) -> AbstractContextManager[None]:
-        raise CannotOccur("a file of this machine is there, or is refused; one in a bucket is as the bucket is")
+        raise CannotOccur(
+            "a file of this machine is there, or is refused; one in a bucket is as the bucket is"
+        )
+
+    def refusal(self, place: Rows) -> AbstractContextManager[None]:
+        raise CannotOccur("a file of this machine asks nobody; one in a bucket is as the bucket is")
 
     @contextmanager
     def half(self, place: Rows) -> Iterator[None]:
@@ -148,12 +153,16 @@ class TestPackedJsonLinesWithVersions(TestJsonLines):
 
 
 class TestParquet(RowsContract):
+    half_is = SourceRefused
+
     @pytest.fixture
     def place(self, tmp_path: Path) -> Rows:
         return Rows(tmp_path / "rows.parquet", parquet)
 
 
 class TestParquetWithVersions(RowsContract):
+    half_is = SourceRefused
+
     @pytest.fixture
     def place(self, tmp_path: Path) -> Rows:
         return Rows(tmp_path / "rows.parquet", parquet, {"version_field": "version"})

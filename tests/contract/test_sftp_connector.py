@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import anyio
+import psutil
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -26,6 +27,7 @@ from connectors.files import FilesSettings, RemoteFiles, files_connector
 from connectors.files.sftp import SftpFolder
 from pipeline.errors import ItemUnreadable, SettingsError, SourceRefused, SourceUnavailable
 from pipeline.ingest import ingest_source
+from pipeline.records import ItemRef
 from pipeline.stores.memory import MemoryStore
 from tests import sshd
 from tests.contract.connector_contract import CannotOccur, ConnectorContract, listed
@@ -101,10 +103,8 @@ def other_key(tmp_path: Path) -> Path:
 def running() -> dict[int, str]:
     """The processes of this one that are ssh, with their arguments."""
     gc.collect()  # connectors of other tests
-    command = ["ps", "-ww", "-o", "pid=,comm=,args=", "--ppid", str(os.getpid())]
-    told = subprocess.run(command, check=False, capture_output=True, text=True).stdout
-    found = [line.split(None, 2) for line in told.splitlines()]
-    return {int(pid): given for pid, name, given in found if name == "ssh"}
+    children = psutil.Process().children()
+    return {one.pid: " ".join(one.cmdline()) for one in children if one.name() == "ssh"}
 
 
 class TestOverSftp(ConnectorContract):
@@ -125,6 +125,9 @@ class TestOverSftp(ConnectorContract):
             os.kill(pid, signal.SIGKILL)
         with patch.object(Login, "command", lambda *_: ["ssh", "-F", "none", "-p", "9", "127.0.0.1"]):
             yield
+
+    def refusal(self, place: Served) -> AbstractContextManager[object]:
+        return patch.object(Sshd, "user", "nobody-at-all")
 
     @contextmanager
     def half(self, place: Served) -> Iterator[None]:
@@ -199,11 +202,11 @@ async def test_a_folder_that_may_not_be_read_can_be_left_out(fronted: Served) ->
 async def test_what_goes_wrong_with_one_file_costs_that_alone(
     fronted: Served, rule: str, error: type[Exception], said: str
 ) -> None:
-    for name in ("a.md", "b.md"):
-        fronted.put(name)
-    refs = await listed(fronted.connector())
     fronted.server.rule(rule)
     connector = fronted.connector()
+    for name in ("a.md", "b.md"):
+        fronted.put(name)
+    refs = [ItemRef(source="docs", key=name, version="1-1") for name in ("a.md", "b.md")]
     with pytest.raises(error, match=said):
         await connector.load(refs[0])
     if error is ItemUnreadable:
@@ -331,10 +334,25 @@ async def test_no_secret_is_an_argument_or_stays_in_a_file(
     assert [*(tmp_path / "temporary").iterdir()] == []
 
 
+def test_a_jump_host_gets_neither_password_nor_passphrase(tmp_path: Path) -> None:
+    by_password = Login(host="h", password=SecretStr("p"))
+    assert "ProxyCommand=none" in by_password.command(str(tmp_path)), "and so no jump host is asked"
+    by_key = Login(host="h", private_key=SecretStr("k"), passphrase=SecretStr(PASSPHRASE))
+    environment = by_key.prepare(str(tmp_path))
+    for question, answer in (
+        (f"Enter passphrase for key '{tmp_path}/key': ", PASSPHRASE),
+        ("ada@jump's password: ", ""),
+        ("Enter passphrase for key '/home/ada/.ssh/id_rsa': ", ""),
+    ):
+        asked = [environment["SSH_ASKPASS"], question]
+        told = subprocess.run(asked, check=False, capture_output=True, text=True, env=environment).stdout
+        assert told.removesuffix("\n") == answer
+
+
 async def test_an_outage_passes(place: Served, tmp_path: Path) -> None:
     for host, said in (
         ("127.0.0.1:9", "refuses connections"),
-        ("no-such-host.invalid", "cannot be resolved"),
+        ("x" * 64 + ".invalid", "cannot be resolved"),
     ):
         with pytest.raises(SourceUnavailable, match=said):
             await listed(place.connector(url=f"sftp://{host}/x"))

@@ -210,6 +210,12 @@ class TestSlackDays(ConnectorContract):
         place.fails.clear()
 
     @contextmanager
+    def refusal(self, place: Slack) -> Iterator[None]:
+        place.fails["auth.test"] = [Said(content={"ok": False, "error": "invalid_auth"})] * 20
+        yield
+        place.fails.clear()
+
+    @contextmanager
     def half(self, place: Slack) -> Iterator[None]:
         place.fails["conversations.history"] = [None, *[Said(status=502)] * 10]
         yield

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -75,20 +76,26 @@ class Table:
 class SqlContract(ConnectorContract):
     """The contract, on a table."""
 
-    half_is = SourceRefused
-
     def outage(self, place: Table) -> AbstractContextManager[None]:
         raise CannotOccur("a database in a file of this machine is there, or is refused")
+
+    def refusal(self, place: Table) -> AbstractContextManager[object]:
+        raise CannotOccur("a database in a file of this machine asks nobody")
 
     @contextmanager
     def half(self, place: Table) -> Iterator[None]:
         """The table is a view meanwhile, which comes to grief in a row behind the first ones."""
         place.run("ALTER TABLE documents RENAME TO kept")
-        fails = "CASE WHEN name = '6/41.md' THEN abs(version - 9223372036854775807 - 2) ELSE version END"
-        place.run(f"CREATE VIEW documents AS SELECT name, body, {fails} AS version, team FROM kept")
-        yield
-        place.run("DROP VIEW documents")
-        place.run("ALTER TABLE kept RENAME TO documents")
+        place.run(
+            "CREATE VIEW documents AS SELECT CASE WHEN name = '6/41.md' "
+            "THEN CAST(abs(version - 9223372036854775807 - 2) AS TEXT) ELSE name END AS name, "
+            "body, version, team FROM kept"
+        )
+        try:
+            yield
+        finally:
+            place.run("DROP VIEW documents")
+            place.run("ALTER TABLE kept RENAME TO documents")
 
     @contextmanager
     def repeating(self, place: Table) -> Iterator[None]:
@@ -144,6 +151,9 @@ class TestOnPostgresql(SqlContract):
             yield
         finally:
             away.rename(socket)
+
+    def refusal(self, place: Table) -> AbstractContextManager[object]:
+        return patch.object(place, "url", place.url.replace("postgres@", "nobody_at_all@"))
 
     @pytest.fixture
     def place(self, postgresql: str) -> Iterator[Table]:

@@ -150,6 +150,11 @@ class WebContract(ConnectorContract):
             yield
 
     @contextmanager
+    def refusal(self, place: Place) -> Iterator[None]:
+        with patch.object(place.site, "answer", lambda _: Answered(status=401)):
+            yield
+
+    @contextmanager
     def half(self, place: InSitemap) -> Iterator[None]:
         place.torn = True
         yield

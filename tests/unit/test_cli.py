@@ -138,9 +138,8 @@ def test_every_command_has_examples_in_its_help() -> None:
 
 def test_settings_within_a_setting_are_named_with_it() -> None:
     told = run("connectors", "files").output
-    assert "  options = {}\n" in told
-    assert "aws_secret_access_key" in told
-    assert '  removals = {"max_documents": 10, ' in told
+    assert "  options.aws_secret_access_key = null\n" in told
+    assert "  removals.max_documents = 10\n" in told
     assert "--approve-removals N" in told
 
 

@@ -135,7 +135,7 @@ def test_a_wrong_file_is_told_with_its_place(config: Path, text: str, said: str)
 @pytest.mark.parametrize("name", ["nowhere.yaml", "nowhere.jsonl"])
 def test_a_file_that_is_not_there_is_told_with_what_drafts_one(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    with pytest.raises(SettingsError, match="does not exist: `docweave eval .* --make 20` drafts questions"):
+    with pytest.raises(SettingsError, match=r"does not exist: `docweave eval .* --make 20` drafts questions"):
         read_evaluation(path)
 
 

@@ -9,10 +9,11 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import unquote
 
 import pytest
@@ -41,6 +42,10 @@ class NotesServer:
     url: str
     notes: dict[str, bytes] = field(default_factory=dict)
     loaded: list[str] = field(default_factory=list)
+    status: int = 200
+    cut_at: int | None = None
+    repeated: int = 0
+    """Of the notes, so many are listed twice."""
 
     def put(self, key: str, content: bytes) -> None:
         self.notes[key] = content
@@ -51,7 +56,7 @@ class NotesServer:
     def answer(self, path: str) -> bytes | None:
         if path == "/notes":
             listed = [{"name": key, "etag": etag(text)} for key, text in self.notes.items()]
-            return json.dumps(listed).encode()
+            return json.dumps([*listed, *listed[: self.repeated]]).encode()[: self.cut_at]
         key = unquote(path.removeprefix("/notes/"))
         self.loaded.append(key)
         return self.notes.get(key)
@@ -69,7 +74,7 @@ def place(example: Path) -> Iterator[NotesServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             content = served.answer(self.path)
-            self.send_response(200 if content is not None else 404)
+            self.send_response(served.status if content is not None else 404)
             self.send_header("ETag", etag(content or b""))
             self.end_headers()
             self.wfile.write(content or b"")
@@ -118,6 +123,18 @@ def settings_file(folder: Path, source: str) -> Path:
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 class TestTheExample(ConnectorContract):
     """The contract, on the page's own connector."""
+
+    def outage(self, place: NotesServer) -> AbstractContextManager[object]:
+        return patch.object(place, "status", 503)
+
+    def refusal(self, place: NotesServer) -> AbstractContextManager[object]:
+        return patch.object(place, "status", 401)
+
+    def half(self, place: NotesServer) -> AbstractContextManager[object]:
+        return patch.object(place, "cut_at", 500)
+
+    def repeating(self, place: NotesServer) -> AbstractContextManager[object]:
+        return patch.object(place, "repeated", 2)
 
 
 async def test_settings_can_name_it_and_a_second_run_loads_nothing(
@@ -179,6 +196,13 @@ def test_every_key_of_every_type_is_described() -> None:
         assert one["about"], one["name"]
         for key, about in one["settings"].items():
             assert about["description"], f"{one['name']}.{key}"
+
+
+def test_settings_inside_others_are_told_by_their_whole_names() -> None:
+    files, web = (CliRunner().invoke(app, ["connectors", name]).stdout for name in ("files", "web"))
+    assert "\n  options\n" in files, "what is in it follows"
+    assert "\n  options.region = null\n      Of the bucket, for s3://.\n" in files
+    assert "\n  crawl.start (must be given)\n" in web
 
 
 def test_a_type_that_lacks_its_package_says_what_installs_it(

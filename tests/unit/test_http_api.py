@@ -243,7 +243,8 @@ async def test_before_an_ingest_it_is_not_ready(tmp_path: Path, settings: Settin
     store = settings.store.model_copy(update={"uri": str(tmp_path / "empty")})
     async with asking(settings.model_copy(update={"store": store})) as client:
         error(await client.get("/readyz"), 503, "unavailable")
-        error(await client.get("/v1/search?question=x"), 503, "unavailable")
+        told = error(await client.get("/v1/search?question=x"), 503, "unavailable")
+        assert told == "nothing is stored yet: the first ingest has not ended"
         assert (await client.get("/v1/sources")).json()["sources"] == []
         assert (await client.get("/healthz")).status_code == 200
 

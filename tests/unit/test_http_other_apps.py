@@ -184,6 +184,10 @@ async def test_an_app_that_was_told_no_key_is_as_one_that_sends_none(settings: S
     for empty in ("Bearer ", "Bearer", "bearer"):
         async with asking(settings, {"Authorization": empty}) as client:
             assert (await client.post("/open_webui/search", json={"query": "x"})).status_code == 200
+    async with asking(settings, {"Authorization": "Bearer anything"}) as client:
+        answer = await openai(client)  # its clients always send one
+        assert answer.status_code == 401
+        assert "docweave keys create" in answer.json()["error"]["message"]
     new_key(settings, "k")
     async with asking(settings, {"Authorization": "Bearer "}) as client:
         assert (await client.post("/open_webui/search", json={"query": "x"})).status_code == 401

@@ -230,6 +230,24 @@ async def test_no_tool_tells_whether_something_hidden_is_there(both: tuple[Setti
     assert "secret" not in json.dumps(answers[1])
 
 
+async def test_no_filter_tells_where_a_file_lies_on_the_server(both: tuple[Settings, Settings]) -> None:
+    """Its link is not told, and so cannot be asked for: by patterns it could be guessed, sign by sign."""
+    patterns = ["file:**", "/**", "**", "**/leave.md", "[!h]**", "{file,http}**"]
+    async with clients(both, "staff") as (_, having):
+        for where in [*(f"url ~ '{pattern}'" for pattern in patterns), "url exists", "not not url exists"]:
+            found = await having.post("/v1/search", json={"question": QUESTION, "where": where})
+            assert (found.status_code, found.json()["hits"]) == (200, []), where
+        found = await having.post("/v1/search", json={"question": QUESTION, "where": "not url exists"})
+        assert {hit["key"] for hit in found.json()["hits"]} == {"leave.md", "fern.md", "pay.md"}
+        setting = {"top_k": 50, "score_threshold": 0.0}
+        asked = {"knowledge_id": "all", "query": QUESTION, "retrieval_setting": setting}
+        conditions = [{"name": "url", "comparison_operator": "start with", "value": "file:"}]
+        found = await having.post(
+            "/retrieval", json={**asked, "metadata_condition": {"conditions": conditions}}
+        )
+        assert found.json() == {"records": []}
+
+
 async def test_whoever_may_see_it_is_told(both: tuple[Settings, Settings]) -> None:
     """The two differ, or there would be nothing to compare."""
     async with clients(both, "staff") as (without, having):

@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from apps.http.server import serve
 from config.settings import Settings
+from pipeline.errors import SettingsError
 from tests.serving import ingested, new_key
 
 DOCWEAVE = Path(sys.executable).with_name("docweave")
@@ -91,3 +93,13 @@ def test_an_address_that_is_taken_is_told(settings: Settings) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2
         assert f"cannot listen at 127.0.0.1, port {port}: Address already in use" in done.stderr
+
+
+def test_a_secret_that_cannot_be_read_is_told_at_the_start_and_to_nobody_else(tmp_path: Path) -> None:
+    config = tmp_path / "docweave.yaml"
+    config.write_text(
+        "sources: {notes: {type: files, path: notes}}\n"
+        "store: {uri: s3://bucket/tables, options: {secret_access_key: 'file:gone.key'}}\n"
+    )
+    with pytest.raises(SettingsError, match=r"gone\.key, where a secret should be, does not exist"):
+        serve([config], port=0)

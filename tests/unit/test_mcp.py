@@ -22,6 +22,8 @@ from apps.mcp.http import add_mcp
 from apps.mcp.server import MOST_CHARACTERS, build
 from config import keys
 from config.load import load_settings
+from pipeline.errors import StoreUnavailable
+from pipeline.protocols import Reader
 from pipeline.query_desk import Access
 from tests import serving
 from tests.ingested import ingest_now, written
@@ -220,6 +222,29 @@ async def test_over_http_nobody_gets_in_without_a_key(served: tuple[str, Path]) 
     async with httpx.AsyncClient() as http:
         for headers in ({}, {"Authorization": "Bearer dw_wrong"}):
             assert (await http.post(url, json=asked, headers=headers)).status_code == 401
+
+
+async def test_over_http_an_outage_is_told_without_a_detail(config: Path, tmp_path: Path) -> None:
+    settings = load_settings(config, {"serve": {"keys": str(tmp_path / "keys.json")}})
+    desk = desk_of(settings)
+
+    async def away() -> Reader:
+        raise StoreUnavailable("s3://bucket/secret does not answer")
+
+    desk.tables[0].open_reader = away
+    app = create_app(desk, settings.serve, is_open=True, also=[add_mcp])
+    with serving.served(app) as address:
+        async with Client(streamable_http_client(f"{address}/mcp")) as client:
+            for tool, arguments in (
+                ("search", {"query": "x"}),
+                ("fetch", {"id": "a/b"}),
+                ("list_sources", {}),
+            ):
+                assert "cannot be reached just now" in (told := await refused(client, tool, **arguments))
+                assert "secret" not in told
+            with pytest.raises(MCPError) as failed:
+                await client.read_resource("docweave://public/fern.md")
+            assert "secret" not in str(failed.value)
 
 
 async def test_as_a_process_it_answers_over_standard_input_and_output(config: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from apps.http.server import _also
 from apps.page import routes, survey
+from apps.page.overview import FailureModel
 from apps.page.projection import flat, mean_of
 from config.settings import Settings
 from pipeline.errors import SourceError
@@ -44,6 +45,14 @@ async def told(client: httpx.AsyncClient, path: str) -> Any:
     answer = await client.get(path)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def test_a_failure_tells_no_place_on_the_server() -> None:
+    for url, link in (
+        ("file:///srv/a.pdf", None),
+        ("https://example.com/a.pdf", "https://example.com/a.pdf"),
+    ):
+        assert FailureModel(key="a.pdf", reason="it is broken", url=url).url == link
 
 
 async def test_who_sees_everything_is_told_of_every_source_its_runs_and_what_they_paid(

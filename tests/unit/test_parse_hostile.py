@@ -61,6 +61,15 @@ def secrets(content):
 
 def pid(content):
     return echo(str(os.getpid()).encode())
+
+def do(content):
+    # Of one reader with `echo`'s pace, as far as anybody knows: what it is told to do.
+    told = content.partition(b" ")[0].decode()
+    return {"abort": abort, "sleep": sleep, "nap": nap}.get(told, echo)(content)
+
+def nap(content):
+    time.sleep(1)
+    return echo(content)
 """
 
 
@@ -206,6 +215,118 @@ async def test_no_more_documents_are_parsed_at_once_than_there_are_processes() -
             tasks.start_soon(late)
 
     assert 1 <= time.monotonic() - started < 10
+
+
+async def all_of(pool: Workers, contents: list[str]) -> list[str]:
+    """What comes of contents that are asked for at the same time, of a reader that is known to be quick."""
+    for _ in range(12):
+        await text_of(pool, "do")
+    found: dict[int, str] = {}
+
+    async def read(number: int, content: str) -> None:
+        try:
+            found[number] = await text_of(pool, "do", content.encode())
+        except WorkerFailed as failure:
+            found[number] = str(failure).partition(",")[0]
+
+    async with anyio.create_task_group() as tasks:
+        for number, content in enumerate(contents):
+            tasks.start_soon(read, number, content)
+    return [found[number] for number in range(len(contents))]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_documents_that_wait_together_are_each_given_their_own_text(count: int) -> None:
+    contents = [f"{number} " * (1 + number * 997 % 5_000) for number in range(300)]
+
+    assert await all_of(workers(count=count, output_chars=100_000), contents) == contents
+
+
+async def test_texts_larger_than_a_pipe_come_back_while_others_wait() -> None:
+    contents = [str(number) * 700_000 for number in range(10)]
+
+    assert await all_of(workers(output_chars=700_000), contents) == contents
+
+
+@pytest.mark.parametrize(("at", "count"), [(0, 1), (5, 1), (5, 2)])
+async def test_of_documents_that_wait_together_a_crash_costs_the_one_that_crashed(
+    at: int, count: int
+) -> None:
+    contents = [f"text {number}" for number in range(12)]
+    contents[at] = "abort"
+
+    texts = await all_of(workers(count=count), contents)
+
+    assert texts == [*contents[:at], "crashes its parser", *contents[at + 1 :]]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_of_documents_that_wait_together_the_one_that_does_not_end_is_ended(count: int) -> None:
+    contents = [f"text {number}" for number in range(8)]
+    contents[2] = "sleep"
+
+    texts = await all_of(workers(count=count, seconds=2), contents)
+
+    assert texts == [*contents[:2], "takes longer than 2 s to parse", *contents[3:]]
+
+
+async def test_documents_behind_one_that_is_slower_than_thought_are_read_by_another_worker() -> None:
+    pool = workers(count=2)
+    order: list[str] = []
+
+    async def read(content: str) -> None:
+        order.append(await text_of(pool, "do", content.encode()))
+
+    await all_of(pool, ["a", "b", "c"])
+    async with anyio.create_task_group() as tasks:
+        for content in ("nap", "a", "b", "c", "d"):
+            tasks.start_soon(read, content)
+
+    assert sorted(order[:4]) == ["a", "b", "c", "d"]
+    assert order[4] == "nap"
+
+
+async def test_who_waits_behind_a_cancelled_document_is_served() -> None:
+    pool = workers()
+    texts: list[str] = []
+
+    async def read(content: str) -> None:
+        texts.append(await text_of(pool, "do", content.encode()))
+
+    async def give_up() -> None:
+        with anyio.move_on_after(0.1):
+            await read("sleep")
+
+    await all_of(pool, [])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(give_up)
+        await anyio.sleep(0.01)
+        for content in ("a", "b"):
+            tasks.start_soon(read, content)
+
+    assert sorted(texts) == ["a", "b"]
+
+
+async def test_a_document_that_is_cancelled_while_it_waits_costs_nobody_anything() -> None:
+    pool = workers()
+    texts: list[str] = []
+
+    async def read(content: str) -> None:
+        texts.append(await text_of(pool, "do", content.encode()))
+
+    async def give_up(content: str) -> None:
+        with anyio.move_on_after(0.05):
+            await read(content)
+
+    await all_of(pool, [])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, "nap")
+        for content in ("sleep", "nap", "sleep"):
+            tasks.start_soon(give_up, content)
+        tasks.start_soon(read, "last")
+
+    assert sorted(texts) == ["last", "nap"]
+    assert await text_of(pool, "echo") == "text"
 
 
 async def test_workers_end_with_their_pool() -> None:

@@ -184,7 +184,7 @@ def test_where_one_does_not_answer_there_is_no_answer(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("PERPLEXITY_API_KEY", "another-key")
-        with Index.open(*configs) as index, pytest.raises(ServiceRefused, match="^company: ") as refused:
+        with Index.open(*configs) as index, pytest.raises(ServiceRefused, match=r"^company: ") as refused:
             index.search(QUESTION)
         assert "another-key" not in str(refused.value)
     empty = written(tmp_path / "empty", SOURCES, TEAM)
@@ -228,8 +228,20 @@ async def test_the_search_api_has_all_of_them(configs: list[Path]) -> None:
         assert [one["name"] for one in fresh["sources"]] == sorted(one["name"] for one in sources["sources"])
         spent = (await client.get("/v1/spending")).json()
         assert {one["source"] for one in spent["runs"]} == {"company.handbook", "company.board"}
-        drawn = (await client.get("/v1/map")).json()
-        assert (drawn["documents"], drawn["points"]) == (6, [])
+        drawn = await client.get("/v1/map")
+        assert (drawn.status_code, "cannot be compared" in drawn.text) == (400, True)
+
+
+async def test_the_search_api_says_whose_tables_do_not_answer(
+    configs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPLEXITY_API_KEY", "another-key")
+    async with asking(configs) as client:
+        answer = await client.get("/v1/search", params={"question": QUESTION})
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"].startswith("company: the question cannot be embedded")
+        alone = {"question": QUESTION, "sources": ["team.handbook"]}
+        assert len((await client.post("/v1/search", json=alone)).json()["hits"]) == 3
 
 
 async def test_one_settings_file_is_told_of_as_ever(configs: list[Path]) -> None:

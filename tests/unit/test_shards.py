@@ -29,7 +29,7 @@ from pipeline.records import Failure, ItemRef
 from pipeline.report import SourceReport
 from pipeline.shards import Board, Crew, work_off_shards
 from pipeline.shards_told import Shard, Shared, Told, cut, failure
-from pipeline.stores import lance_shards
+from pipeline.stores import _replacing, lance_shards
 from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_shards import MOST_TAKES, boards
 from tests.fakes import MemorySource, OracleEmbedder
@@ -127,6 +127,23 @@ async def test_two_workers_make_what_one_makes(yard: Yard) -> None:
     assert "shards for 2 workers" in yard.said[0]
     await yard.assert_fresh()
     assert await yard.tables() == []
+
+
+async def test_no_worker_merges_in_vain_because_another_was_quicker(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.workers, yard.shard_tokens = 3, 1_000
+    merges: list[bool] = []
+    merged = _replacing._merged
+
+    async def noted(*said: Any) -> bool:
+        merges.append(await merged(*said))
+        return merges[-1]
+
+    monkeypatch.setattr(_replacing, "_merged", noted)
+    assert (await yard.ingest()).added == 12
+    assert len(merges) > 1
+    assert all(merges)
 
 
 async def test_what_was_spent_is_noted_once_for_all_workers(yard: Yard) -> None:

@@ -52,7 +52,8 @@ async function go() {
 async function status() {
   try {
     const said = await ask("/v1/status");
-    const space = said.space ? `${said.space.model}, ${number(said.space.dimensions)} dimensions, ${said.space.encoding}` : "nothing is stored yet";
+    const spaces = [...new Set((said.tables ?? [said]).flatMap(({ space }) => space ? [`${space.model}, ${number(space.dimensions)} dimensions, ${space.encoding}`] : []))];
+    const space = spaces.join("; ") || "nothing is stored yet";
     document.getElementById("status").textContent = `${plural(said.documents, "document")}, ${plural(said.chunks, "passage")} · ${space} · Docweave ${said.version}`;
   } catch { /* the view tells */ }
   document.getElementById("forget").hidden = !hasKey();

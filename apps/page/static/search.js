@@ -308,7 +308,7 @@ function why(hit, mode) {
   if (mode === "hybrid") {
     const places = [hit.vector_rank && `no. ${hit.vector_rank} by meaning`, hit.text_rank && `no. ${hit.text_rank} by words`].filter(Boolean);
     sums.push(`Both searches are fused: each gives a hit the more, the better it stands among what that search finds. This one is ${places.join(" and ")}${places.length > 1 ? "" : " alone"}, which makes ${hit.score.toFixed(4)}. `);
-  } else if (mode === "vector") sums.push("Ranked by the cosine of its vector and the question's. ");
+  } else if (mode === "vector") sums.push("Ranked by the cosine of its vector and the question's", Math.abs(hit.score - hit.similarity) < 0.01 ? ". " : ", among the hits of the same model; those of several take turns. ");
   else sums.push("Ranked by BM25: how rare the question's words are, and how often they stand here. ");
   if (hit.rerank_score !== null) sums.push("A reranker has then read question and passage together, and its score decides. ");
   const bar = hit.similarity === null ? null : el("meter", { min: "0", max: "1", value: String(Math.max(0, hit.similarity)), "aria-label": "similarity" });
