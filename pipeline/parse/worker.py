@@ -1,8 +1,8 @@
 """The worker's side of `workers`: reads one document after the other, and may die of any of them.
 
 Started as a program. It says "ready", then answers every request (its head: the reader, its options and the
-limits; its body: the content) in order, with "ok", "refused" or "failed", the microseconds that it took, and
-the reply. It ends when its input does.
+limits; its body: the content) in order, with "ok", "refused" or "failed", the microseconds of processor time,
+and the reply. It ends when its input does.
 
 Each reply is in its pipe before the next document is begun: so it is known which one a worker died of. But
 whoever waits for replies is woken by another pipe, the bell: when nothing is left to do, or every few
@@ -48,11 +48,11 @@ def main(memory_bytes: int, bell: int) -> None:
         while True:
             head, content = _next(inbox, requests, replies)
             reader, options, seconds, at_most = marshal.loads(head)  # noqa: S302  by the program that started us
-            began = time.perf_counter()
+            began = time.process_time()
             _die_after(seconds + _GRACE_SECONDS)
             status, reply = _answer(reader, content, options, at_most)
             _die_after(0)
-            replies.send(status, time.perf_counter() - began, reply)
+            replies.send(status, time.process_time() - began, reply)
             if reader not in known:  # what it has loaded is here to stay: no use in looking for garbage there
                 known.add(reader)
                 gc.collect()

@@ -23,9 +23,10 @@ from pipeline.parse.talk import DOCUMENTS_PER_WORKER, SOON, Asked, Talk
 
 _START_SECONDS = 60
 _UTF8_BYTES = 4
-_PATIENCE_SECONDS = 0.1  # that others wait behind a document that takes longer than was to be expected
+_LOOK_SECONDS = 0.1  # after which replies are looked for that no bell has told of
+_PATIENCE_SECONDS = 0.5  # that others wait behind a document that takes longer than was to be expected
 _STATUSES = {"ok", "refused", "failed"}
-_LATEST_SHARE = 0.25  # of the latest document in what is expected of the next one
+_LATEST_SHARE = 0.5  # of the latest document in what is expected of the next one
 
 R = TypeVar("R", bound=Result)
 
@@ -47,10 +48,10 @@ class Workers:
         self._memory_bytes = memory_bytes
         self._output_chars = output_chars
         self._idle: deque[Process] = deque()
-        self._free = count  # talks that may yet begin
+        self._count = self._free = count  # of talks at a time; and how many may yet begin
         self._talks: list[Talk] = []
         self._waiting: deque[Asked] = deque()
-        self._expected: dict[str, float] = {}  # seconds a document, by reader
+        self._expected: dict[str, float] = {}  # processor seconds a document, by reader
         weakref.finalize(self, _stop_all, self._idle)
 
     async def run(self, reader: str, content: bytes, **options: Option) -> Extract:
@@ -139,20 +140,21 @@ class Workers:
     async def _heard(self, talk: Talk) -> list[tuple[str, bytes]]:
         """The next replies. Where a slow document follows, they are looked for, since no bell rings."""
         assert talk.worker is not None  # noqa: S101  it was begun
-        left = max(0, talk.since + self._seconds - time.monotonic())
-        patience = min(_PATIENCE_SECONDS, left)
+        first, waited = talk.in_hand[0], time.monotonic() - talk.since
+        left = self._seconds - waited
+        if left <= 0:
+            raise TimeoutError
+        alone = len(talk.in_hand) == 1 and not first.given_up
         at_most = max(asked.at_most for asked in talk.in_hand)
-        with move_on_after(patience) as scope:
+        with move_on_after(left if alone else min(_LOOK_SECONDS, left)):
             await talk.worker.rung()
         found = talk.worker.replies(at_most=at_most)
-        if found or not scope.cancelled_caught:
-            return found
-        if talk.in_hand[0].given_up:
-            raise EOFError
-        self._take_back(talk)
-        with fail_after(left - patience):
-            await talk.worker.rung()
-        return talk.worker.replies(at_most=at_most)
+        if not found and waited > _PATIENCE_SECONDS:
+            if first.given_up:
+                raise EOFError
+            if self._count > 1:
+                self._take_back(talk)
+        return found
 
     def _settle(self, talk: Talk, status: str, reply: bytes) -> None:
         status, _, microseconds = status.partition(" ")

@@ -70,24 +70,28 @@ async def is_scattered(journal: _core.CoreTable) -> bool:
 
 async def tend(table: _core.CoreTable, policy: Policy, *, chunks: bool) -> None:
     """Compact, and extend the indexes; of chunks, sweep tombs first, and make the indexes that keys need."""
-    if chunks:
-        await sweep(table)
-        rows, indexes = await table.count_rows(None), await table.list_indices()
-        if is_bare(indexes):
-            return
-        if segments(indexes) >= MOST_SEGMENTS:
-            await _indexes.build(table, _indexes.VECTOR, rows)
-    if chunks and not any(index.num_indexed_rows for index in indexes) and not await is_split(table, indexes):
-        # A first ingest. To compact all of it before takes half as long again, and few files do no harm.
-        for column, index in _indexes.FIRST.items():
-            await table.create_index(column, index, replace=True, train=True)
-    else:
-        keep, _ = await spared(table, policy.keep_versions, MEANWHILE)
-        await optimize(table, keep)
-    if chunks:
-        indexed = {column for index in await table.list_indices() for column in index.columns}
-        for column in _indexes.missing(rows, await table.schema(), indexed, policy, vectors=False):
-            await _indexes.build(table, column, rows)
+    if not chunks:
+        await _compact(table, policy)
+        return
+    await sweep(table)
+    rows, indexes = await table.count_rows(None), await table.list_indices()
+    if is_bare(indexes):
+        return
+    if segments(indexes) >= MOST_SEGMENTS:
+        await _indexes.build(table, _indexes.VECTOR, rows)
+    if any(index.num_indexed_rows for index in indexes) or await is_split(table, indexes):
+        await _compact(table, policy)
+    else:  # After a first ingest. To compact all of it too takes half as long again, and helps nobody yet.
+        for first, index in _indexes.FIRST.items():
+            await table.create_index(first, index, replace=True, train=True)
+    indexed = {column for index in await table.list_indices() for column in index.columns}
+    for column in _indexes.missing(rows, await table.schema(), indexed, policy, vectors=False):
+        await _indexes.build(table, column, rows)
+
+
+async def _compact(table: _core.CoreTable, policy: Policy) -> None:
+    keep, _ = await spared(table, policy.keep_versions, MEANWHILE)
+    await optimize(table, keep)
 
 
 def segments(indexes: Iterable[_core.CoreIndex]) -> int:

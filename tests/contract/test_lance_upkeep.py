@@ -207,6 +207,28 @@ async def test_a_tagged_version_stays_readable_and_what_came_after_it_and_all_el
     assert tagged not in await versions_of(table)
 
 
+async def test_upkeep_after_a_first_ingest_indexes_its_few_files_and_compacts_them_once_they_are_many(
+    uri: str,
+) -> None:
+    await filled(uri)
+    store = await filled(uri, keys=["more"])
+    before, table = await found(uri), await table_of(uri)
+    files = (await table.stats())["fragment_stats"]["num_fragments"]
+    await store.upkeep()
+    assert {name: uncovered for name, (_, _, uncovered) in (await indexed(uri)).items()} == {
+        "text": 0,
+        "headings": 0,
+        "id": 0,
+    }
+    assert (await table.stats())["fragment_stats"]["num_fragments"] == files
+    assert await found(uri) == before
+    for key in numbered(_upkeep.SMALL_FRAGMENTS):
+        await filled(uri, keys=[key])
+    await store.upkeep()
+    assert (await table.stats())["fragment_stats"]["num_fragments"] <= files
+    assert {uncovered for _, _, uncovered in (await indexed(uri)).values()} == {0}
+
+
 async def test_an_ingest_goes_on_and_extends_the_indexes_where_an_old_version_is_tagged(uri: str) -> None:
     store = await LanceStore.open(uri, space=SPACE, policy=Policy(keep_versions=NOW))
     await store.replace([embedded("first", "word")])

@@ -64,11 +64,13 @@ def pid(content):
 
 def do(content):
     # Of one reader with `echo`'s pace, as far as anybody knows: what it is told to do.
-    told = content.partition(b" ")[0].decode()
+    told, _, path = content.decode().partition(" ")
+    while told == "until" and not os.path.exists(path):
+        time.sleep(0.05)
     return {"abort": abort, "sleep": sleep, "nap": nap}.get(told, echo)(content)
 
 def nap(content):
-    time.sleep(1)
+    time.sleep(2)
     return echo(content)
 """
 
@@ -270,20 +272,23 @@ async def test_of_documents_that_wait_together_the_one_that_does_not_end_is_ende
     assert texts == [*contents[:2], "takes longer than 2 s to parse", *contents[3:]]
 
 
-async def test_documents_behind_one_that_is_slower_than_thought_are_read_by_another_worker() -> None:
-    pool = workers(count=2)
-    order: list[str] = []
+async def test_documents_behind_one_that_is_slower_than_thought_are_read_by_another_worker(
+    tmp_path: Path,
+) -> None:
+    pool, end = workers(count=2), tmp_path / "end"
+    texts: list[str] = []
 
     async def read(content: str) -> None:
-        order.append(await text_of(pool, "do", content.encode()))
+        texts.append(await text_of(pool, "do", content.encode()))
+        if len(texts) == 4:
+            end.touch()
 
     await all_of(pool, ["a", "b", "c"])
     async with anyio.create_task_group() as tasks:
-        for content in ("nap", "a", "b", "c", "d"):
+        for content in (f"until {end}", "a", "b", "c", "d"):
             tasks.start_soon(read, content)
 
-    assert sorted(order[:4]) == ["a", "b", "c", "d"]
-    assert order[4] == "nap"
+    assert sorted(texts[:4]) == ["a", "b", "c", "d"]
 
 
 async def test_who_waits_behind_a_cancelled_document_is_served() -> None:
