@@ -144,9 +144,8 @@ class Workers:
         left = self._seconds - waited
         if left <= 0:
             raise TimeoutError
-        alone = len(talk.in_hand) == 1 and not first.given_up
         at_most = max(asked.at_most for asked in talk.in_hand)
-        with move_on_after(left if alone else min(_LOOK_SECONDS, left)):
+        with move_on_after(min(_LOOK_SECONDS, left)):
             await talk.worker.rung()
         found = talk.worker.replies(at_most=at_most)
         if not found and waited > _PATIENCE_SECONDS:

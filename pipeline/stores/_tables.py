@@ -126,6 +126,18 @@ class Tables:
         with self.place.during(f"look for the turn of {names.chunks}"):
             await ensure_turn(chunks)
 
+    async def made(self, names: Names, columns: Sequence[Column]) -> bool:
+        """Whether both tables are there with these columns: for who joins a run, which sees to the rest."""
+        for name in names.both:
+            table = await self.find(name)
+            if table is None:
+                return False
+            with self.place.during(f"read the schema of {name}"):
+                schema = await table.schema()
+            if lacking(name, schema) or owed(schema, columns):
+                return False
+        return True
+
     async def index(self, name: str) -> None:
         """The indexes that a chunks table has from the start. They hide no row that is not in them yet."""
         for attempt in range(ATTEMPTS):

@@ -558,7 +558,8 @@ class LanceStore(LanceTables):
                     columns += await self._columns_of_others()
                     await self._generations.stage(self._names.generation)
                     await tables.clear(await self._generations.read())
-                await tables.make(self._names, columns)
+                if not (self._writer and await tables.made(self._names, columns)):
+                    await tables.make(self._names, columns)
                 self._tables.clear()  # what was opened to look may have been made anew
                 self._writing = tables
         return self._writing
