@@ -50,6 +50,8 @@ _ASKPASS = f"""#!/bin/sh
 case "$1" in *"${_ASKED_BY}"*) printf '%s\\n' "${_SECRET_IN}" ;; *) exit 1 ;; esac
 """
 """What ssh runs with its question. A jump host's ssh runs it, too, and gets nothing."""
+_SHOWN = 100
+"""Bytes of a key's path that ssh's question shows."""
 
 _REFUSALS: Mapping[str, str] = {
     "remote host identification has changed": "the server shows another host key than the known one: if it "
@@ -128,7 +130,8 @@ class Login:
         if self.secret is not None:
             ask = Path(folder, "askpass")
             _write(ask, _ASKPASS, 0o700)
-            asked_by = str(Path(folder, "key")) if self.password is None else ""
+            key = os.fsencode(Path(folder, "key"))
+            asked_by = "" if self.password is not None else os.fsdecode(key[:_SHOWN])
             environment |= {
                 "SSH_ASKPASS": str(ask),
                 "SSH_ASKPASS_REQUIRE": "force",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from itertools import repeat
 from typing import Self
@@ -54,8 +53,6 @@ class LanceTables:
     """Reads two tables, by name, and what stands beside them. Every call sees what the last commit wrote."""
 
     _pinned_to_now = False
-    _turn: AbstractAsyncContextManager[object] = nullcontext()
-    """What a search waits for before it is put to the core."""
 
     def __init__(self, place: Place, connection: _core.CoreConnection, names: Names) -> None:
         self._place = place
@@ -145,8 +142,7 @@ class LanceTables:
             columns = [*known(_rows.HIT_COLUMNS, await self._schema(table)), _rows.VECTOR]
             query.select([(name, f"`{name}`") for name in columns])
             query.with_row_id()
-            async with self._turn:
-                taken = await _core.collected(query, len(rows))
+            taken = await _core.collected(query, len(rows))
         found = dict(zip(taken[ROW].to_pylist(), _rows.hits(taken, repeat(0.0, len(taken))), strict=True))
         return [found[number] for number in rows]
 
@@ -451,8 +447,7 @@ class LanceTables:
         else:
             query.select_columns([rank])
             query.with_row_id()
-        async with self._turn:
-            return await _core.collected(query, limit)
+        return await _core.collected(query, limit)
 
     async def _filter(self, query: _core.CoreQuery, where: Filter, also: str | None = None) -> None:
         """Have the query see what the filter lets it see, and of that only what this SQL says."""
@@ -497,21 +492,11 @@ class Snapshot(LanceTables):
     """The tables as they were when each was first looked at: the chunks at once, others as they are read."""
 
     def __init__(
-        self,
-        place: Place,
-        connection: _core.CoreConnection,
-        names: Names,
-        *,
-        stands_still: bool = False,
-        turn: AbstractAsyncContextManager[object] | None = None,
+        self, place: Place, connection: _core.CoreConnection, names: Names, *, stands_still: bool = False
     ) -> None:
-        """Of the connection, `stands_still` says that what is opened by it follows no commits anyway.
-
-        Searches wait for their `turn`, if there is one.
-        """
+        """Of the connection, `stands_still` says that what is opened by it follows no commits anyway."""
         super().__init__(place, connection, names)
         self._pinned_to_now = not stands_still
-        self._turn = turn or nullcontext()
         self._schemas: dict[str, pa.Schema] = {}
 
     async def _schema(self, table: _core.CoreTable) -> pa.Schema:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Self
 
@@ -36,8 +34,6 @@ class LanceReader:
         self._place = place
         self._still = still
         self._generations = Generations(place, following)
-        self._turn = None if "://" in place.uri else asyncio.Semaphore((os.cpu_count() or 1) + int(os.environ.get("QPLUS","1")))
-        """In a folder, more searches at once would only take the processors from each other."""
 
     @classmethod
     async def open(cls, uri: str, options: Mapping[str, str] = {}) -> Self:
@@ -62,7 +58,7 @@ class LanceReader:
             StoreError: as `open`.
         """
         names = await self._generations.names()
-        return await Snapshot(self._place, self._still, names, stands_still=True, turn=self._turn).taken()
+        return await Snapshot(self._place, self._still, names, stands_still=True).taken()
 
     async def space(self) -> EmbeddingSpace | None:
         """As `LanceTables.space`."""

@@ -322,8 +322,9 @@ async def test_bad_credentials_are_refused_and_never_shown(place: Served, other_
 async def test_no_secret_is_an_argument_or_stays_in_a_file(
     place: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
+    temporary = tmp_path / ("long" * 30)  # ssh shows no more than a part of it
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     place.put("a.md")
     good = {"private_key": SecretStr(place.server.locked_key), "passphrase": SecretStr(PASSPHRASE)}
     connector = place.connector(good)
@@ -331,7 +332,7 @@ async def test_no_secret_is_an_argument_or_stays_in_a_file(
     [told] = running().values()
     assert "StrictHostKeyChecking=yes" in told
     assert PASSPHRASE not in told
-    assert [*(tmp_path / "temporary").iterdir()] == []
+    assert [*temporary.iterdir()] == []
 
 
 def test_a_jump_host_gets_neither_password_nor_passphrase(tmp_path: Path) -> None:

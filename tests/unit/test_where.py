@@ -13,7 +13,7 @@ from pipeline.clauses import AllOf, AnyOf, Clause, Declared, InMetadata, Not, Ow
 from pipeline.errors import SettingsError
 from pipeline.records import Column
 from pipeline.stores._column_fields import TYPES
-from pipeline.where import LONGEST, one_test, parse, parse_all
+from pipeline.where import LONGEST, names_columns, one_test, parse, parse_all
 
 COLUMNS = [Column(name=f"a_{kind}", type=kind, path=("x",)) for kind in TYPES]
 
@@ -80,6 +80,13 @@ def test_what_every_passage_has_goes_by_its_name() -> None:
     assert said("title = 2024") == Test(Own("title"), "=", ("2024",))
     assert said("key ~ '**/*.md'") == Test(Own("key"), "~", ("**/*.md",))
     assert said("url exists") == Test(Own("url"), "exists")
+
+
+def test_columns_are_only_asked_for_where_a_name_may_be_one() -> None:
+    own = ["", "source = handbook", "not (path ~ 'a/**' or title exists) and page >= 2"]
+    assert [text for text in own if names_columns(text)] == []
+    assert all(parse(text) == said(text) for text in own)
+    assert all(map(names_columns, ["year = 1", "source = a or a_list = b", "a_integer >= 2", "= nothing"]))
 
 
 def test_and_binds_more_than_or_and_not_the_most() -> None:
