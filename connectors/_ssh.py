@@ -186,7 +186,8 @@ class Connection:
             SourceRefused: the server or its key is not accepted, or does not accept us.
             SourceUnavailable: it does not answer, or stopped to.
         """
-        self._watch(self._session.packets)
+        done = threading.Event()
+        threading.Thread(target=self._watch, args=(done,), daemon=True).start()
         try:
             if not self._greeted:
                 self._session.greet()
@@ -200,20 +201,17 @@ class Connection:
         except Ended:
             raise self._error() from None
         finally:
-            self._timer.cancel()
+            done.set()
 
-    def _watch(self, packets: int) -> None:
-        """End it, if the session has no more packets after a while."""
-        self._timer = threading.Timer(SECONDS, self._look, [packets])
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _look(self, packets: int) -> None:
-        if self._session.packets > packets:
-            self._watch(self._session.packets)
-        else:
-            self._overdue = True
-            self._process.kill()
+    def _watch(self, done: threading.Event) -> None:
+        """End it, if the session has no more packets after a while and is not done."""
+        packets = self._session.packets
+        while not done.wait(SECONDS):
+            if self._session.packets == packets:
+                self._overdue = True
+                self._process.kill()
+                return
+            packets = self._session.packets
 
     def _error(self) -> SourceError:
         """Why ssh has ended. What it says may be the server's words: none of them is passed on."""

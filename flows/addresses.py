@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
-"""What stands before the host in an address."""
+_CREDENTIALS = re.compile(r"//[^/?#\s]+@")
+"""What stands before the host in an address: up to the last "@", as a client reads it."""
 
 
 def without_credentials(text: str) -> str:

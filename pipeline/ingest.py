@@ -47,6 +47,8 @@ class Crew(Protocol):
 
 AHEAD = 256
 """Documents that are read ahead of what is embedded."""
+NOTING_SECONDS = 60.0
+"""For each note of how a run went and what it cost: longer than others are in the way."""
 
 
 async def ingest_source(  # noqa: PLR0913 - what holds for one run, by name
@@ -118,11 +120,24 @@ async def _remembered(store: Store, report: SourceReport) -> AsyncIterator[None]
         raise
     finally:
         report.seconds = time.monotonic() - started
-        with anyio.CancelScope(shield=True):
-            try:
-                await store.ran(report.latest(error))
-            except StoreError as unnoted:  # must not take the place of what ended the run
-                log.warning("how the run over %s went could not be noted: %s", report.source, unnoted)
+        with _noting(f"how the run over {report.source} went"):
+            await store.ran(report.latest(error))
+
+
+@contextmanager
+def _noting(what: str) -> Iterator[None]:
+    """Note something, also of a run that is cancelled.
+
+    What comes of it must not take the place of what ended the run, nor keep it from ending: a storage that is
+    silent is asked for ten minutes and more.
+    """
+    with anyio.move_on_after(NOTING_SECONDS, shield=True) as scope:
+        try:
+            yield
+        except StoreError as error:
+            log.warning("%s could not be noted: %s", what, error)
+    if scope.cancelled_caught:
+        log.warning("%s could not be noted: the storage has not answered for %g s", what, NOTING_SECONDS)
 
 
 async def plan_source(
@@ -332,11 +347,8 @@ async def note_spending(pipeline: Pipeline, report: SourceReport, calibration: C
         highest_ratio=calibration.highest_now,
         cost_usd=report.cost_usd,
     )
-    with anyio.CancelScope(shield=True):
-        try:
-            await pipeline.store.spent(spending)
-        except StoreError as error:  # must not take the place of what ended the run
-            log.warning("what %s cost could not be noted: %s", report.source, error)
+    with _noting(f"what {report.source} cost"):
+        await pipeline.store.spent(spending)
 
 
 async def vanished(preparer: Preparer, found: Survey) -> dict[tuple[str, ...], str]:

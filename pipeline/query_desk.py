@@ -23,6 +23,7 @@ from pipeline.query_named import (
     Surveyed,
     all_columns,
     check_columns,
+    declared_in,
     may_have,
     naming,
     of_each,
@@ -166,8 +167,8 @@ class Desk:
         wanted = self._about(question.where.sources)
         if not wanted:
             return Found(hits=[], more=False, around={})
-        if len(self.tables) > 1 and question.where.clause is not None:
-            check_columns(await self._columns(wanted), question.where.clause)
+        if len(self.tables) > 1 and (names := declared_in(question.where.clause)):
+            check_columns(await self._columns(wanted), names)
         found = await find_in(await of_each(wanted, self._put), question, self.reranker)
         return _of_the_web(found) if self.only_web else found
 

@@ -189,8 +189,10 @@ class Named:
         if where.sources and not sources:
             return None
         clause = where.clause
-        if clause is not None and any(test.place == Own("source") for test in every_test(clause)):
-            by_pattern = any(test.relation == "~" for test in every_test(clause))
+        if clause is not None:
+            by_pattern = any(
+                test.place == Own("source") and test.relation == "~" for test in every_test(clause)
+            )
             known = await self.reader.counts() if by_pattern else ()
             clause = mapped(clause, lambda test: self._own_test(test, known))
         return replace(where, sources=sources, clause=clause)
@@ -277,18 +279,23 @@ class Several:
                     yield one
 
 
-def check_columns(tables: Mapping[str, Sequence[Column]], clause: Clause) -> None:
+def declared_in(clause: Clause | None) -> set[str]:
+    """The columns that a filter names."""
+    tests = every_test(clause) if clause is not None else ()
+    return {test.place.name for test in tests if isinstance(test.place, Declared)}
+
+
+def check_columns(tables: Mapping[str, Sequence[Column]], names: Collection[str]) -> None:
     """Refuse a filter by a column that not all tables have, or not of the same type.
 
     Args:
         tables: The columns that each has that is asked, by name.
-        clause: Read with the columns of all of them.
+        names: Those that the filter names, which was read with the columns of all of them.
 
     Raises:
         SettingsError: says which tables lack it.
     """
-    wanted = {test.place.name for test in every_test(clause) if isinstance(test.place, Declared)}
-    for column in sorted(wanted):
+    for column in sorted(names):
         types = {name: one.type for name, columns in tables.items() for one in columns if one.name == column}
         if lacking := [name for name in tables if name not in types]:
             raise SettingsError(

@@ -6,6 +6,7 @@ pair's `input_ids`, `attention_mask` and maybe `token_type_ids` in, one number o
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ class LocalReranker:
         self._longest = longest_tokens
         self._timeout = timeout_seconds
         self._model: _CrossEncoder | None = None
+        self._reading = threading.Lock()
 
     async def scores(self, question: str, texts: Sequence[str]) -> list[float]:
         """How well each text answers, 0 … 1.
@@ -61,15 +63,20 @@ class LocalReranker:
         return await to_thread.run_sync(self._scores, question, texts)
 
     def _scores(self, question: str, texts: Sequence[str]) -> list[float]:
-        if self._model is None:
-            self._model = _CrossEncoder(self._files, self._longest)
+        model = self._read()
         until = time.monotonic() + self._timeout
 
         def in_time() -> None:
             if time.monotonic() > until:
                 raise ServiceUnavailable(f"the reranker takes longer than {self._timeout:g} s")
 
-        return self._model.scores(question, texts, in_time)
+        return model.scores(question, texts, in_time)
+
+    def _read(self) -> _CrossEncoder:
+        with self._reading:  # of several who ask first, one reads it: each copy is as large as the file
+            if self._model is None:
+                self._model = _CrossEncoder(self._files, self._longest)
+            return self._model
 
     async def aclose(self) -> None:
         """Let go of the model."""

@@ -62,9 +62,9 @@ class Table:
     """Where there are several: what is raised begins with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """A table as it is now, and the question as a vector of its space."""
+    """A table as it is now, and the question as a vector of its space. Equal to itself alone."""
 
     name: str
     reader: Searched
@@ -153,14 +153,13 @@ class Together:
         Raises:
             StoreError: a table cannot be read.
         """
-        names = [part.name for part in self._parts]
-        own: dict[str, list[int]] = {name: [] for name in names}
+        own: dict[Part, list[int]] = {part: [] for part in self._parts}
         for row in rows:
-            of_part, number = divmod(row, len(names))
-            own[names[number]].append(of_part)
+            of_part, number = divmod(row, len(self._parts))
+            own[self._parts[number]].append(of_part)
 
         async def taken(part: Part) -> Iterator[Hit]:
-            hits = await part.reader.take(own[part.name])
+            hits = await part.reader.take(own[part])
             self._part_of |= dict.fromkeys(map(place_of, hits), part)
             if part.vector is not None:
                 alike = query_rank.similarities(hits, part.vector, part.space)
@@ -168,7 +167,7 @@ class Together:
             return iter(hits)
 
         found = await of_each(self._parts, taken)
-        return [next(found[row % len(names)]) for row in rows]
+        return [next(found[row % len(self._parts)]) for row in rows]
 
     async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
         """As `Reader.passages`.

@@ -41,8 +41,6 @@ IDLE_SECONDS = (0.1, 2.0)
 """Between two looks of a worker that finds nothing to take, but others at work: at the least, and at most."""
 IDLE_PART = 0.03
 """… and in between, this part of the time for which it has been here: the run waits for its last look."""
-IDLE_GROWTH = 1.1
-"""From one look to the next. The run waits for whoever oversleeps the end: by a tenth of its idle time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

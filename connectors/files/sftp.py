@@ -103,8 +103,9 @@ class SftpFolder:
 
     def _login(self) -> Login:
         parts, options = urlsplit(self.at.root), self.options
+        host = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
         return Login(
-            host=parts.hostname or "",
+            host=host.strip("[]"),  # as it is written: ssh's aliases tell capital letters apart
             port=parts.port,
             user=options.username,
             password=options.password,
@@ -225,8 +226,8 @@ class _Reading:
                 raise self._incomplete(key, about)
 
     def _ref(self, key: str, path: bytes, about: Attributes) -> ItemRef:
-        known = _is_utf8(path.rpartition(b"/")[2])
-        version = _version(about) if known else NAME_NOT_UTF8
+        by_key = path.endswith(b"/" + key.encode())  # as `loaded` will look for it
+        version = _version(about) if by_key else NAME_NOT_UTF8
         return ItemRef(source=self.source, key=key, version=version, size=about.size)
 
     def _incomplete(self, key: str, failure: Failure) -> SourceUnavailable:
@@ -249,14 +250,6 @@ def _is(kind: Callable[[int], bool], about: Attributes) -> bool:
 def _inside(path: bytes, root: bytes) -> bool:
     """Whether a path without links is below the root."""
     return path.startswith(root.rstrip(b"/") + b"/")
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _version(about: Attributes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 
 SECONDS = 60.0
 
@@ -47,7 +48,7 @@ class Window:
         self._forget(now)
         left, crowd = self._tokens, len(self._ended) + len(self._in_flight)
         fits_at = now
-        for spent in [*self._ended, *self._in_flight]:
+        for spent in chain(self._ended, self._in_flight):
             if crowd < self._most_requests and (not tokens or not left or left + tokens <= self._most_tokens):
                 break
             left, crowd = left - spent.tokens, crowd - 1

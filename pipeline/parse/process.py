@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from anyio import wait_readable, wait_writable
 from pipeline.parse.frames import Inbox, framed, rest
 
 _PIPE_BYTES = 2**20  # the most that Linux gives to anyone who asks
-PAGE_BYTES = 4096  # a pipe holds so many pages, and what is written at once begins on a page of its own
+PAGE_BYTES = mmap.PAGESIZE
+"""A pipe holds so many of them, and what is written at once begins on one of its own."""
 _HEAD_BYTES = 16 * 2**20  # of a reply, beside texts and contents: names, metadata
 _LONGEST_STATUS = 100
 _RINGS = 4096
@@ -83,7 +85,10 @@ class Process:
         """
         self.served += 1
         pieces = framed(head, content)
-        if os.writev(self._requests, pieces) < sum(map(len, pieces)):
+        written = 0
+        with contextlib.suppress(BlockingIOError):
+            written = os.writev(self._requests, pieces)
+        if written < sum(map(len, pieces)):
             self._process.kill()  # it did not fit: nobody would notice, and the next would be garbage
 
     async def send(self, head: bytes, content: bytes) -> None:

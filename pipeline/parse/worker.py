@@ -75,7 +75,8 @@ class _Replies:
     """The way back, and the bell."""
 
     def __init__(self, pipe: int, bell: int) -> None:
-        os.set_blocking(pipe, False)
+        for written in (pipe, bell):
+            os.set_blocking(written, False)
         self._pipe = pipe
         self._bell = bell
         self._heard = True
@@ -99,7 +100,8 @@ class _Replies:
 
     def ring(self) -> None:
         if not self._heard:
-            os.write(self._bell, b"!")
+            with contextlib.suppress(BlockingIOError):  # full of rings that nobody has listened to yet
+                os.write(self._bell, b"!")
         self._heard = True
         self.rang = time.perf_counter()
 

@@ -93,8 +93,9 @@ class Workers:
             except BaseException:
                 await self._give_up(asked)
                 raise
-        if asked.talk:
-            await self._hold(asked.talk, asked)
+        talk, asked.talk = asked.talk, None  # else each would keep the other, and so the content, in memory
+        if talk:
+            await self._hold(talk, asked)
 
     async def _give_up(self, asked: Asked) -> None:
         asked.given_up = True
@@ -142,12 +143,12 @@ class Workers:
         assert talk.worker is not None  # noqa: S101  it was begun
         first, waited = talk.in_hand[0], time.monotonic() - talk.since
         left = self._seconds - waited
-        if left <= 0:
-            raise TimeoutError
         at_most = max(asked.at_most for asked in talk.in_hand)
         with move_on_after(min(_LOOK_SECONDS, left)):
             await talk.worker.rung()
         found = talk.worker.replies(at_most=at_most)
+        if not found and left <= 0:
+            raise TimeoutError
         if not found and waited > _PATIENCE_SECONDS:
             if first.given_up:
                 raise EOFError

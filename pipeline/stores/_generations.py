@@ -171,9 +171,9 @@ class Generations:
                 await self._connection.create_table(LIVE, "create", rows.to_reader())
 
     async def _opened(self) -> _core.CoreTable | None:
-        if self._table is None and self._may_be_there():
+        if self._table is None:
             with self._place.during(f"open the table {LIVE}"):
-                table = await _core.find(self._connection, LIVE)
+                table = await _core.find(self._connection, LIVE) if self._may_be_there() else None
                 if table is None:
                     return None
                 check_form(await table.schema(), f"{self._place}/{LIVE}")

@@ -136,10 +136,12 @@ def spending_row(spending: Spending, space: EmbeddingSpace) -> pa.Table:
 
 def run_row(run: LatestRun, space: EmbeddingSpace) -> pa.Table:
     """The row, its counts and its failures as JSON."""
+    failures = [asdict(failure) for failure in run.failures]
     columns = asdict(run) | {
         "source": _well_formed(run.source),
+        "error": run.error and _well_formed(run.error),
         "counts": json.dumps(dict(run.counts)),
-        "failures": json.dumps([asdict(failure) for failure in run.failures]),
+        "failures": _well_formed(json.dumps(failures, ensure_ascii=False)),
     }
     return pa.Table.from_pylist([columns], schema=runs_schema(space))
 

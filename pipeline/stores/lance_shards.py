@@ -223,9 +223,9 @@ class LanceBoard:
 
     async def told(self, known: Sequence[int]) -> Mapping[int, bytes]:
         """What became of the ended shards, by number, but for those known already."""
-        where = f"kind = '{SHARD}' AND ended"
+        where, before = f"kind = '{SHARD}' AND ended", set(known)
         rows = (await self._select(["number", "token"], where)).to_pylist()
-        fresh = {row["token"]: row["number"] for row in rows if row["number"] not in set(known)}
+        fresh = {row["token"]: row["number"] for row in rows if row["number"] not in before}
         if not fresh:
             return {}
         found = await self._select(["token", "body"], f"kind = '{TOLD}' AND {among('token', fresh)}")

@@ -278,6 +278,7 @@ def test_a_key_is_asked_for_once_and_kept_in_this_tab(
         expect(tab.get_by_text("This key sees only some of the documents")).to_be_visible()
         tab.goto(f"{address}#/sources")
         expect(tab.get_by_role("row")).to_have_count(3)
+        expect(tab.get_by_role("main")).not_to_contain_text("false")
         tab.reload()
         expect(tab.get_by_role("row")).to_have_count(3)
         assert tab.evaluate("localStorage.getItem('docweave-key')") is None

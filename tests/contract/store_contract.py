@@ -762,6 +762,15 @@ class StoreContract:
         await store.upkeep()
         assert await store.runs() == [bad, again]
 
+    async def test_how_a_run_went_is_kept_whatever_its_documents_are_called(self, store: Store) -> None:
+        run = run_at(datetime(2026, 3, 1, tzinfo=UTC), "attic", error="no such folder: 'a\udcff'")
+        failure = replace(run.failures[0], key="a\udcff.pdf", reason='\ud800 "half"')
+        await store.ran(replace(run, failures=(failure,)))
+        [kept] = await store.runs()
+        assert kept.error
+        assert kept.error.startswith("no such folder: 'a")
+        assert kept.failures[0].key.endswith(".pdf")
+
     async def test_how_a_run_went_is_kept_though_nothing_is_stored(self, store: Store) -> None:
         await store.ran(run_at(datetime(2026, 3, 1, tzinfo=UTC), "attic", error="no such folder"))
         assert [run.source for run in await store.runs()] == ["attic"]

@@ -10,8 +10,9 @@ from types import ModuleType
 import anyio
 import pytest
 
-from pipeline.errors import StoreRefused, StoreUnavailable
+from pipeline.errors import StoreError, StoreRefused, StoreUnavailable
 from pipeline.stores import _core, _place
+from pipeline.stores._generations import Generations
 from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_reader import LanceReader
 from tests.contract.store_contract import EVERYTHING, SPACE, codes, embedded, places
@@ -111,6 +112,12 @@ async def test_a_folder_that_cannot_be_made_is_refused_with_its_name(tmp_path: P
             await opening
         assert uri in str(caught.value)
         assert ".cargo" not in str(caught.value)
+
+
+async def test_a_folder_that_cannot_be_looked_into_is_told_as_the_store_s_own_error() -> None:
+    nowhere = _place.Place("/" + "x" * 300)  # longer than a name may be
+    with pytest.raises(StoreError, match="cannot open the table live"):
+        await Generations(nowhere, await _core.connect("memory://", {})).names()
 
 
 async def test_a_relative_path_is_a_folder_whatever_it_is_called(

@@ -251,14 +251,15 @@ async def test_links_lead_to_files_inside_and_to_nothing_else(place: Served, tmp
         await connector.load(refs["link.md"])
 
 
-async def test_a_name_that_is_not_utf8_is_listed_to_be_reported(place: Served) -> None:
+@pytest.mark.parametrize("name", [b"caf\xe9.md", b"caf\xe9/a.md"])
+async def test_a_name_that_is_not_utf8_is_listed_to_be_reported(place: Served, name: bytes) -> None:
     try:
-        (place.root / os.fsdecode(b"caf\xe9.md")).write_bytes(b"x")
+        place.put(os.fsdecode(name))
     except OSError:
         pytest.skip("this file system takes no such name")
     connector = place.connector()
     [ref] = await listed(connector)
-    assert ref.key == "caf\\xe9.md"
+    assert ref.key == name.decode("utf-8", "backslashreplace")
     with pytest.raises(ItemUnreadable, match="not UTF-8"):
         await connector.load(ref)
 
@@ -416,6 +417,31 @@ async def test_a_connection_that_ended_meanwhile_is_made_anew(place: Served) -> 
     assert isinstance(connector.place, SftpFolder)
     connector.place._idle[0]._process.wait()
     assert (await connector.load(ref)).content == b"a"
+
+
+@pytest.mark.parametrize(
+    ("named", "host", "port"),
+    [
+        ("Archive", "Archive", None),
+        ("Archive:22", "Archive", 22),
+        ("[::1]", "::1", None),
+        ("[::1]:22", "::1", 22),
+    ],
+)
+async def test_ssh_is_told_the_host_as_it_is_written(
+    named: str, host: str, port: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Login] = []
+
+    def connect(login: Login, _where: str) -> None:
+        told.append(login)
+        raise SourceUnavailable("it was asked for")
+
+    monkeypatch.setattr("connectors.files.sftp.Connection", connect)
+    settings = FilesSettings.model_validate({"type": "files", "url": f"sftp://{named}/x"})
+    with pytest.raises(SourceUnavailable):
+        await listed(files_connector(source="docs", settings=settings))
+    assert [(login.host, login.port) for login in told] == [(host, port)]
 
 
 async def test_without_ssh_it_says_what_is_missing(place: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 
 from apps.fake_service.server import serving
 from apps.fake_service.service import EmbeddingService
@@ -73,6 +75,8 @@ async def test_workers_of_a_pool_make_the_same_table_though_one_is_killed_half_w
 ) -> None:
     monkeypatch.setenv("PERPLEXITY_API_KEY", "test-key")
     monkeypatch.setattr(engines, "ENDING_SECONDS", 2.0)  # for the run of which nothing is heard any more
+    async with get_client() as client:
+        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
     corpus = tmp_path / "corpus"
     write_corpus(corpus)
     gate = Gate(1_000)

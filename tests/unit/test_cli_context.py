@@ -53,7 +53,8 @@ def test_filters_sources_and_labels_decide_what_it_is_made_of(config: Path) -> N
     assert keys() >= {"leave.md", "pay.md", "merger.md"}
     assert keys("--source", "staff") == {"pay.md"}
     assert keys("--where", "year = 2024 and source exists") == {"pay.md"}
-    assert keys("--as", "board") == {"leave.md", "copy.md", "merger.md"}
+    seen = keys("--as", "board")  # of two with the same text, one
+    assert seen in ({"leave.md", "merger.md", of_two} for of_two in ("copy.md", "fern.md"))
     assert "pay.md" not in keys("--as", "nobody", "--where", "source = staff or not source = x")
 
 

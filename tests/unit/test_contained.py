@@ -286,15 +286,20 @@ async def test_what_a_plan_withheld_of_a_container_waits_for_approval(world: Wor
     assert (await world.ingest()).unchanged == 2
 
 
+def written_to(database: Path) -> set[Path]:
+    """What each commit has left, but for those that note how a run went."""
+    return {one for one in database.rglob("*.manifest") if "runs.lance" not in one.parts}
+
+
 async def test_what_is_read_again_and_again_for_a_broken_file_is_not_written_again(tmp_path: Path) -> None:
     embedder = OracleEmbedder()
     store = await LanceStore.open(str(tmp_path / "db"), space=embedder.space)
     items = Items({"a.zip": archive({**FILES, "broken.pdf": b"%PDF-1.7 no more"})})
     world = World(store=store, embedder=embedder, items=items)  # type: ignore[arg-type]
     await world.ingest()
-    before = len(list((tmp_path / "db").rglob("*.manifest")))
+    before = written_to(tmp_path / "db")
     assert (await world.ingest()).touched == 4
-    assert len(list((tmp_path / "db").rglob("*.manifest"))) == before
+    assert written_to(tmp_path / "db") == before
 
 
 async def test_a_plan_that_was_stopped_before_an_archive_was_finished_is_applied_to_its_end(

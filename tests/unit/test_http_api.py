@@ -226,6 +226,21 @@ async def test_an_outage_is_told_without_a_detail(settings: Settings) -> None:
         assert "Traceback" not in answer.text
 
 
+async def test_who_asks_without_a_key_whether_it_is_ready_is_told_no_tables_name(settings: Settings) -> None:
+    desk = desk_of({"team": settings, "merger": settings})
+
+    async def away() -> Any:
+        raise StoreUnavailable("s3://bucket does not answer")
+
+    desk.tables[1].open_reader = away
+    transport = httpx.ASGITransport(
+        create_app(desk, settings.serve, is_open=True), raise_app_exceptions=False
+    )
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert "merger" in error(await client.get("/v1/search?question=x"), 503, "unavailable")
+        assert "merger" not in error(await client.get("/readyz"), 503, "unavailable")
+
+
 async def test_a_question_that_cannot_be_embedded_can_be_asked_by_its_words(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

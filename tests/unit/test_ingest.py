@@ -190,6 +190,20 @@ async def test_how_each_run_went_is_kept(world: World) -> None:
     assert failed.at > run.at
 
 
+async def test_a_storage_that_falls_silent_does_not_keep_a_run_from_ending(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def silent(_: object) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr("pipeline.ingest.NOTING_SECONDS", 0.05)
+    monkeypatch.setattr(type(world.store), "ran", lambda _, run: silent(run))
+    world.items.error, world.items.fail_listing_after = SourceUnavailable("connection lost"), 2
+    with anyio.fail_after(10), pytest.raises(SourceUnavailable, match="connection lost"):
+        await world.ingest()
+    assert "how the run over notes went could not be noted: the storage has not answered" in caplog.text
+
+
 async def test_a_run_that_is_cancelled_is_told_as_such(world: World) -> None:
     scope = anyio.CancelScope()
     world.embedder.refuse = lambda _request: scope.cancel()

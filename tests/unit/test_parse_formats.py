@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ParseError, SettingsError
-from pipeline.parse import DocumentParser
+from pipeline.parse import DocumentParser, native
 from pipeline.parse.formats import FORMATS, format_by_content, format_of
 from pipeline.parse.ocr import tesseract_data
 from pipeline.records import Document, ItemRef, RawDocument
@@ -459,3 +459,17 @@ def test_ocr_without_its_data_says_what_to_install(tmp_path: Path) -> None:
         DocumentParser(ocr=["xyz"], tessdata=tmp_path)
     with pytest.raises(SettingsError, match=r"'\.\./eng' is no language"):
         DocumentParser(ocr=["../eng"])
+
+
+def test_the_short_cut_into_xberg_is_for_the_version_that_is_installed() -> None:
+    assert native.short_cut(), "look whether its private names still are what they were: native.py"
+
+
+@pytest.mark.parametrize("key", ["a.docx", "a.xls"])
+def test_an_xberg_that_is_not_known_reads_the_same(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = format_of("", key)
+    assert kind is not None
+    known = native.extracted(SAMPLES[key](), kind.media_type)
+    monkeypatch.setattr(native, "short_cut", lambda: False)
+    monkeypatch.setattr(native, "_compiled_settings", None)
+    assert native.extracted(SAMPLES[key](), kind.media_type).content == known.content != ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 from pipeline.errors import DocweaveError, ParseError
 from pipeline.parse import DocumentParser, ParseLimits
 from pipeline.parse.extract import Extract, Unreadable
+from pipeline.parse.worker import _Replies
 from pipeline.parse.workers import WorkerFailed, Workers
 from pipeline.records import Document, ItemRef, RawDocument
 from tests import hostile
@@ -99,6 +102,38 @@ async def test_a_worker_serves_one_document_after_the_other() -> None:
     assert await text_of(pool, "pid") == await text_of(pool, "pid")
 
 
+async def test_what_was_read_is_not_kept_until_somebody_looks_for_garbage() -> None:
+    pool, content = workers(), bytes(bytearray(b"text"))
+    await text_of(pool, "echo", content)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getrefcount(content)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(text_of, pool, "echo", content)
+        assert sys.getrefcount(content) == before
+    finally:
+        gc.enable()
+
+
+def test_a_bell_that_nobody_listens_to_holds_no_worker_up() -> None:
+    listening, bell = os.pipe()
+    receiving, sending = os.pipe()
+    replies = _Replies(sending, bell)
+    try:
+        assert not os.get_blocking(bell)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(bell, bytes(4096))
+        replies.send("ok", 0, b"text")
+        replies.ring()
+        assert os.read(receiving, 100).endswith(b"text")
+    finally:
+        for pipe in (listening, bell, receiving, sending):
+            os.close(pipe)
+
+
 @pytest.mark.parametrize("size", [0, 2**16 - 1, 2**16, 2**16 + 1, 3_000_001])
 async def test_contents_and_texts_larger_than_a_pipe_arrive_whole(size: int) -> None:
     content = ("0123456789\n" * (size // 11 + 1))[:size]
@@ -137,10 +172,10 @@ async def test_a_reader_that_ends_its_process_costs_its_document_only(reader: st
 
 @pytest.mark.parametrize("reader", ["sleep", "spin"])
 async def test_a_reader_that_does_not_end_is_ended(reader: str) -> None:
-    pool = workers(seconds=0.5)
+    pool = workers(seconds=1)  # enough for what is read after it, on a machine that is busy
     started = time.monotonic()
 
-    with pytest.raises(WorkerFailed, match=r"takes longer than 0\.5 s"):
+    with pytest.raises(WorkerFailed, match="takes longer than 1 s"):
         await text_of(pool, reader)
 
     assert time.monotonic() - started < 5

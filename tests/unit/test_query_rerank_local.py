@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
 from pathlib import Path
 
 import httpx
 import pytest
+from onnxruntime import InferenceSession
 
 from apps.desk import desk_of
 from apps.http.app import create_app
 from config.load import load_settings
 from config.rerank import reranker_of
+from pipeline import query_rerank_local
 from pipeline.errors import ServiceRefused, ServiceUnavailable, SettingsError
 from pipeline.query_rerank_local import PAIRS, LocalReranker
 from tests.cross_encoder import written
@@ -59,6 +63,24 @@ async def test_a_model_in_a_folder_named_onnx_is_found(tmp_path: Path) -> None:
     (folder / "onnx").mkdir()
     (folder / "model.onnx").rename(folder / "onnx" / "model.onnx")
     assert len(await reranker(folder).scores(QUESTION, TEXTS)) == len(TEXTS)
+
+
+async def test_of_several_who_ask_first_one_reads_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    session = query_rerank_local._session
+
+    def slowly(model: Path) -> InferenceSession:
+        read.append(model)
+        time.sleep(0.1)
+        return session(model)
+
+    monkeypatch.setattr(query_rerank_local, "_session", slowly)
+    model = reranker(written(tmp_path))
+    answers = await asyncio.gather(*(model.scores(QUESTION, TEXTS) for _ in range(4)))
+    assert [len(scores) for scores in answers] == [len(TEXTS)] * 4
+    assert read == [tmp_path / "model.onnx"]
 
 
 def test_a_folder_without_a_model_is_refused_before_anybody_asks(tmp_path: Path) -> None:

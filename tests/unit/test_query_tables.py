@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from pipeline.clauses import AllOf, AnyOf, Clause, Not, Own, Test
 from pipeline.errors import ServiceUnavailable, SettingsError, SpaceMismatch, StoreRefused, StoreUnavailable
 from pipeline.query import Found, Mode, Question, Table, find, find_in
 from pipeline.query_around import Around
-from pipeline.query_named import Named, Several, check_columns, full_name, meant, naming
+from pipeline.query_named import Named, Several, check_columns, declared_in, full_name, meant, naming
 from pipeline.query_rank import place_of
 from pipeline.query_tables import merged, nearest
 from pipeline.records import Column, EmbeddingSpace, Filter, Hit, Ranking, Span, Vector
@@ -223,6 +223,18 @@ async def test_the_likeness_of_hits_is_that_of_their_own_space() -> None:
         assert hit.similarity is not None
 
 
+async def test_tables_without_names_give_each_its_own_hits() -> None:
+    tables = [
+        await table("", corpus("one", 4), source="letters"),
+        await table("", corpus("two", 4), LARGE, source="notes"),
+    ]
+    found = await find_in(tables, Question(text="words", limit=16, diversity=0.5))
+    assert len(set(places(found))) == 16
+    assert {(hit.source, " ".join(hit.text.split()[:3])) for hit in found.hits if hit.ordinal == 0} == {
+        ("letters", "words of one"), ("notes", "words of two")
+    }  # fmt: skip
+
+
 async def test_an_outage_of_one_table_is_told_by_its_name_and_no_part_of_an_answer_is() -> None:
     sound = await table("sound", corpus("one", 3))
     broken = await table("broken", corpus("two", 3), LARGE)
@@ -299,6 +311,24 @@ async def test_a_filter_names_sources_as_answers_do(where: str, found: set[str])
         assert {hit.source for hit in (await find_in(tables, asked)).hits} == found
 
 
+async def test_sources_are_looked_up_for_a_pattern_of_sources_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[MemoryStore] = []
+    counts = MemoryStore.counts
+
+    async def counted(
+        store: MemoryStore, access: Collection[str] | None = None
+    ) -> Mapping[str, tuple[int, int]]:
+        asked.append(store)
+        return await counts(store, access)
+
+    monkeypatch.setattr(MemoryStore, "counts", counted)
+    tables = [await table("one", corpus("one", 2)), await table("two", corpus("two", 2), LARGE)]
+    for where, looked_up in (("source = one.notes and path ~ '0*'", False), ("source ~ 'one.*'", True)):
+        found = await find_in(tables, Question(text="words", where=Filter(clause=parse(where))))
+        assert {hit.source for hit in found.hits} == {"one.notes"}
+        assert bool(asked) == looked_up
+
+
 NAMES = ("one.notes", "two.notes", "notes", "two", ".", "one.", "")
 clauses: st.SearchStrategy[Clause] = st.recursive(
     st.one_of(
@@ -333,13 +363,12 @@ async def test_a_filter_and_its_negation_divide_what_there_is(clause: Clause) ->
 def test_a_column_that_only_some_have_is_refused_with_the_name_of_those_that_lack_it() -> None:
     year = Column(name="year", type="integer", path=("year",))
     other = replace(year, type="text")
-    clause = parse("year >= 2024 or team = a", [year])
-    assert clause is not None
+    names = declared_in(parse("year >= 2024 or team = a or path = b", [year]))
     with pytest.raises(SettingsError, match="year is a column of one, and not of two, three: declare it"):
-        check_columns({"one": [year], "two": [], "three": []}, clause)
+        check_columns({"one": [year], "two": [], "three": []}, names)
     with pytest.raises(SettingsError, match="year is not of one type: it is integer in one, text in two"):
-        check_columns({"one": [year], "two": [other]}, clause)
-    check_columns({"one": [year], "two": [replace(year, path=("about", "year"))]}, clause)
+        check_columns({"one": [year], "two": [other]}, names)
+    check_columns({"one": [year], "two": [replace(year, path=("about", "year"))]}, names)
 
 
 async def test_all_documents_are_looked_over_under_their_names() -> None:

@@ -62,7 +62,7 @@ sources:
         assert (
             "\n".join(complaints(load, text))
             == f"""\
-2:3: store.urii: is an unknown key; valid: uri, options, journal, when_busy, wait_minutes, upkeep; \
+2:3: store.urii: is an unknown key; valid: name, uri, options, journal, when_busy, wait_minutes, upkeep; \
 did you mean 'uri'?
 4:13: embedding.provider: is unknown; valid: local, perplexity, openrouter; did you mean 'perplexity'? \
 (found: perplexitty)

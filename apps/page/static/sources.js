@@ -20,7 +20,7 @@ export async function show(box, at, signal) {
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Sources, as a table" }, el("table", { class: "cards" },
       el("thead", {}, el("tr", {}, heads.map((text, n) => el("th", { scope: "col", class: n > 0 && n < 4 ? "n" : null }, text)))),
       el("tbody", {}, sources.map((one) => row(one, colour.get(one.name), most, known, paid))))),
-    known && failures(sources),
+    ...(known ? [failures(sources)] : []),
     el("h2", {}, "Written last"),
     el("ol", { class: "latest" }, latest.map((one) => el("li", {},
       el("a", { href: documentPath(one.source, one.key) }, one.title || one.key), " ", badge(one.source, colour.get(one.source)), " ", when(one.updated_at)))));
