@@ -6,7 +6,6 @@ pair's `input_ids`, `attention_mask` and maybe `token_type_ids` in, one number o
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from pipeline.errors import ServiceRefused, ServiceUnavailable, SettingsError
 
@@ -39,7 +38,10 @@ class _Files(NamedTuple):
 
 
 class LocalReranker:
-    """Asks a model of this process. Satisfies `pipeline.query.Reranker`. Reads it when first asked."""
+    """Asks a model of this process. Satisfies `pipeline.query.Reranker`. Reads it when first asked.
+
+    One question after the other: each takes all processors.
+    """
 
     def __init__(self, folder: Path, *, longest_tokens: int, timeout_seconds: float) -> None:
         """See whether there is a model.
@@ -51,32 +53,28 @@ class LocalReranker:
         self._longest = longest_tokens
         self._timeout = timeout_seconds
         self._model: _CrossEncoder | None = None
-        self._reading = threading.Lock()
+        self._turn = CapacityLimiter(1)
 
     async def scores(self, question: str, texts: Sequence[str]) -> list[float]:
         """How well each text answers, 0 … 1.
 
         Raises:
-            ServiceUnavailable: it takes longer than it may.
+            ServiceUnavailable: it takes longer than it may, those before it included.
             ServiceRefused: the model cannot be read, or is no cross-encoder.
         """
-        return await to_thread.run_sync(self._scores, question, texts)
+        return await to_thread.run_sync(self._scores, question, texts, time.monotonic(), limiter=self._turn)
 
-    def _scores(self, question: str, texts: Sequence[str]) -> list[float]:
-        model = self._read()
-        until = time.monotonic() + self._timeout
+    def _scores(self, question: str, texts: Sequence[str], asked: float) -> list[float]:
+        if self._model is None:
+            self._model = _CrossEncoder(self._files, self._longest)
+            asked = time.monotonic()  # to read the model is no part of the answer
+        until = asked + self._timeout
 
         def in_time() -> None:
             if time.monotonic() > until:
                 raise ServiceUnavailable(f"the reranker takes longer than {self._timeout:g} s")
 
-        return model.scores(question, texts, in_time)
-
-    def _read(self) -> _CrossEncoder:
-        with self._reading:  # of several who ask first, one reads it: each copy is as large as the file
-            if self._model is None:
-                self._model = _CrossEncoder(self._files, self._longest)
-            return self._model
+        return self._model.scores(question, texts, in_time)
 
     async def aclose(self) -> None:
         """Let go of the model."""
