@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import http.client
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -89,15 +90,16 @@ def served(settings: Path) -> Iterator[str]:
             server.terminate()
 
 
-def timed(address: str, row: Row, questions: Sequence[str], clients: int) -> list[float]:
-    """Milliseconds of each question, asked by so many at once."""
+def timed(address: str, row: Row, questions: Sequence[str], clients: int, pause: float = 0.0) -> list[float]:
+    """Milliseconds of each question, asked by so many at once, who pause so many seconds between two."""
     took: list[float] = []
 
     def ask(part: Sequence[str]) -> None:
         client = Client(address)
-        took.extend(
-            client.search(question=question, mode=row.mode, where=row.where, limit=10)[0] for question in part
-        )
+        chance = random.Random(part[0])  # noqa: S311 - no secret
+        for question in part:
+            time.sleep(chance.uniform(0, 2 * pause))
+            took.append(client.search(question=question, mode=row.mode, where=row.where, limit=10)[0])
 
     threads = [threading.Thread(target=ask, args=(questions[n::clients],)) for n in range(clients)]
     for thread in threads:
@@ -123,10 +125,10 @@ def corpus(uri: str, questions: int) -> Corpus:
     flat = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.reshape(len(rows), -1).astype(np.float32)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    random, asked = np.random.default_rng(0), []
-    for n in random.choice(len(rows), questions, replace=False):
+    drawn, asked = np.random.default_rng(0), []
+    for n in drawn.choice(len(rows), questions, replace=False):
         words = rows["text"][int(n)].as_py().split()
-        start = int(random.integers(0, max(1, len(words) - 8)))
+        start = int(drawn.integers(0, max(1, len(words) - 8)))
         asked.append(" ".join(words[start : start + 8]) or "nothing")
     places = zip(
         rows["source"].to_pylist(), rows["key"].to_pylist(), rows["ordinal"].to_pylist(), strict=True
@@ -157,7 +159,7 @@ def recall(address: str, known: Corpus, source: str | None) -> float:
     return found / due
 
 
-def measured(address: str, known: Corpus, modes: Sequence[str]) -> bool:
+def measured(address: str, known: Corpus, modes: Sequence[str], pause: float) -> bool:
     """Print the tables; whether the bars are kept to."""
     source = max(set(known.source.tolist()), key=known.source.tolist().count)
     passed = True
@@ -171,7 +173,8 @@ def measured(address: str, known: Corpus, modes: Sequence[str]) -> bool:
     for mode in modes:
         for name, where in FILTERS.items():
             row = Row(mode=mode, name=name, where=where.format(source=source))
-            alone, together = (timed(address, row, known.questions, n) for n in (1, CLIENTS))
+            alone = timed(address, row, known.questions, 1)
+            together = timed(address, row, known.questions, CLIENTS, pause)
             figures = [f"{one(part):.1f}" for part in (alone, together) for one in (statistics.median, p95)]
             print(f"| {mode} | {name} | {' | '.join(figures)} |", flush=True)
             if (mode, name) == ("hybrid", "a source"):
@@ -196,6 +199,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keep the embedded chunks here")
     parser.add_argument("--tokens", type=int, default=64, help="the most that a chunk has")
     parser.add_argument("--questions", type=int, default=100)
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help=f"of each of {CLIENTS} clients between two questions, on average; none, if left out",
+    )
     parser.add_argument("--modes", nargs="+", default=["hybrid", "vector", "text"], metavar="MODE")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -209,7 +219,7 @@ def main() -> None:
         text = (work / "docweave.yaml").read_text("utf-8")
         unlimited.write_text(f"{text}serve: {{requests_per_minute: 0}}\n", encoding="utf-8")
         with served(unlimited) as address:
-            passed = measured(address, known, given.modes)
+            passed = measured(address, known, given.modes, given.pause)
     if not passed:
         sys.exit("a bar is missed")
 
