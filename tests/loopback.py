@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -51,6 +51,15 @@ class Said:
 
 
 Answering = Callable[[Asked], Said]
+Planned = TypeVar("Planned", bound="Said | None")
+
+
+@contextmanager
+def failing(fails: dict[str, list[Planned]], where: str, answers: list[Planned]) -> Iterator[None]:
+    """While it lasts, a service that answers by such a plan answers so; then as it should again."""
+    fails[where] = answers
+    yield
+    fails.clear()
 
 
 @contextmanager

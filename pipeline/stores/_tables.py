@@ -88,10 +88,7 @@ class Tables:
         Raises:
             StoreRefused: the table is not ours.
         """
-        await self._make(name, rows.schema.empty_table())
-        with self.place.during(f"add to {name}"):
-            table = await self.connection.open_table(name)
-            check_form(await table.schema(), f"{self.place}/{name}")
+        async with self._beside(name, rows.schema, f"add to {name}") as table:
             await add(table, rows)
 
     async def put(self, name: str, rows: pa.Table, *, by: str) -> None:
@@ -100,12 +97,18 @@ class Tables:
         Raises:
             StoreRefused: the table is not ours.
         """
-        await self._make(name, rows.schema.empty_table())
-        with self.place.during(f"write {name}"):
-            table = await self.connection.open_table(name)
-            check_form(await table.schema(), f"{self.place}/{name}")
+        async with self._beside(name, rows.schema, f"write {name}") as table:
             every = Merge(on=(by,), when_matched_update_all=True, when_not_matched_insert_all=True)
             await merge(table, rows, every)
+
+    @asynccontextmanager
+    async def _beside(self, name: str, schema: pa.Schema, doing: str) -> AsyncIterator[CoreTable]:
+        """A table beside those of documents, made where it is not there, for what is done to it."""
+        await self._make(name, schema.empty_table())
+        with self.place.during(doing):
+            table = await self.connection.open_table(name)
+            check_form(await table.schema(), f"{self.place}/{name}")
+            yield table
 
     async def make(self, names: Names, columns: Sequence[Column] = ()) -> None:
         """Both tables and their first indexes, where they are not there; others may be at it too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from connectors.confluence import ConfluenceConnector, ConfluenceSettings
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
-from tests.loopback import Asked, Said, hasten, serving
+from tests.loopback import Asked, Said, failing, hasten, serving
 
 PAGE = 40
 """Items a page here, whatever is asked for."""
@@ -122,23 +122,14 @@ class TestConfluenceConnector(ConnectorContract):
 
     many = 150
 
-    @contextmanager
-    def outage(self, place: Confluence) -> Iterator[None]:
-        place.fails[""] = [Said(status=503)] * 20
-        yield
-        place.fails.clear()
+    def outage(self, place: Confluence) -> AbstractContextManager[None]:
+        return failing(place.fails, "", [Said(status=503)] * 20)
 
-    @contextmanager
-    def refusal(self, place: Confluence) -> Iterator[None]:
-        place.fails[""] = [Said(status=401)] * 20
-        yield
-        place.fails.clear()
+    def refusal(self, place: Confluence) -> AbstractContextManager[None]:
+        return failing(place.fails, "", [Said(status=401)] * 20)
 
-    @contextmanager
-    def half(self, place: Confluence) -> Iterator[None]:
-        place.fails[f" {PAGE}$"] = [Said(status=503)] * 10
-        yield
-        place.fails.clear()
+    def half(self, place: Confluence) -> AbstractContextManager[None]:
+        return failing(place.fails, f" {PAGE}$", [Said(status=503)] * 10)
 
     @contextmanager
     def repeating(self, place: Confluence) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from connectors.github import GithubConnector, GithubSettings
 from pipeline.errors import SourceRefused, SourceUnavailable
 from pipeline.records import RawDocument
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
-from tests.loopback import Asked, Said, hasten, serving
+from tests.loopback import Asked, Said, failing, hasten, serving
 
 PAGE = 30
 """Items a page here, whatever is asked for."""
@@ -147,23 +147,14 @@ class TestGithubConnector(ConnectorContract):
     rereads = False
     many = 200
 
-    @contextmanager
-    def outage(self, place: Github) -> Iterator[None]:
-        place.fails[""] = [Said(status=502)] * 20
-        yield
-        place.fails.clear()
+    def outage(self, place: Github) -> AbstractContextManager[None]:
+        return failing(place.fails, "", [Said(status=502)] * 20)
 
-    @contextmanager
-    def refusal(self, place: Github) -> Iterator[None]:
-        place.fails[""] = [Said(status=401)] * 20
-        yield
-        place.fails.clear()
+    def refusal(self, place: Github) -> AbstractContextManager[None]:
+        return failing(place.fails, "", [Said(status=401)] * 20)
 
-    @contextmanager
-    def half(self, place: Github) -> Iterator[None]:
-        place.fails["'page': '2'"] = [Said(status=502)] * 10
-        yield
-        place.fails.clear()
+    def half(self, place: Github) -> AbstractContextManager[None]:
+        return failing(place.fails, "'page': '2'", [Said(status=502)] * 10)
 
     @contextmanager
     def repeating(self, place: Github) -> Iterator[None]:

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +27,7 @@ from pipeline.records import RawDocument
 from pipeline.stores.memory import MemoryStore
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
 from tests.fakes import OracleEmbedder
-from tests.loopback import Asked, Said, hasten, serving
+from tests.loopback import Asked, Said, failing, hasten, serving
 from tests.world import World
 
 PAGE = 30
@@ -224,23 +224,14 @@ class TestGoogleDriveConnector(ConnectorContract):
 
     many = 100
 
-    @contextmanager
-    def outage(self, place: Drive) -> Iterator[None]:
-        place.fails[""] = [Said(status=503)] * 20
-        yield
-        place.fails.clear()
+    def outage(self, place: Drive) -> AbstractContextManager[None]:
+        return failing(place.fails, "", [Said(status=503)] * 20)
 
-    @contextmanager
-    def refusal(self, place: Drive) -> Iterator[None]:
-        place.fails[""] = [Said(status=400, content={"error": "invalid_grant"})] * 20
-        yield
-        place.fails.clear()
+    def refusal(self, place: Drive) -> AbstractContextManager[None]:
+        return failing(place.fails, "", [Said(status=400, content={"error": "invalid_grant"})] * 20)
 
-    @contextmanager
-    def half(self, place: Drive) -> Iterator[None]:
-        place.fails["^files$"] = [None, *[Said(status=503)] * 10]
-        yield
-        place.fails.clear()
+    def half(self, place: Drive) -> AbstractContextManager[None]:
+        return failing(place.fails, "^files$", [None, *[Said(status=503)] * 10])
 
     @contextmanager
     def repeating(self, place: Drive) -> Iterator[None]:

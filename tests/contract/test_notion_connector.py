@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from connectors.notion import NotionConnector, NotionSettings
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
-from tests.loopback import Asked, Said, hasten, serving
+from tests.loopback import Asked, Said, failing, hasten, serving
 
 PAGE = 30
 """Results a page here, whatever is asked for."""
@@ -120,23 +120,16 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notion]:
 class TestNotionConnector(ConnectorContract):
     """The contract, on pages."""
 
-    @contextmanager
-    def outage(self, place: Notion) -> Iterator[None]:
-        place.fails[""] = [Said(status=502)] * 20
-        yield
-        place.fails.clear()
+    def outage(self, place: Notion) -> AbstractContextManager[None]:
+        return failing(place.fails, "", [Said(status=502)] * 20)
 
-    @contextmanager
-    def refusal(self, place: Notion) -> Iterator[None]:
-        place.fails[""] = [Said(status=401)] * 20
-        yield
-        place.fails.clear()
+    def refusal(self, place: Notion) -> AbstractContextManager[None]:
+        return failing(place.fails, "", [Said(status=401)] * 20)
 
-    @contextmanager
-    def half(self, place: Notion) -> Iterator[None]:
-        place.fails["search"] = [place.page(list(place.pages.values()), None), *[Said(status=502)] * 10]
-        yield
-        place.fails.clear()
+    def half(self, place: Notion) -> AbstractContextManager[None]:
+        return failing(
+            place.fails, "search", [place.page(list(place.pages.values()), None), *[Said(status=502)] * 10]
+        )
 
     @contextmanager
     def repeating(self, place: Notion) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.records import RawDocument
 from pipeline.stores.memory import MemoryStore
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
 from tests.fakes import OracleEmbedder
-from tests.loopback import Asked, Said, hasten, serving
+from tests.loopback import Asked, Said, failing, hasten, serving
 from tests.world import World
 
 PAGE = 30
@@ -209,17 +209,11 @@ class TestSlackDays(ConnectorContract):
         yield
         place.fails.clear()
 
-    @contextmanager
-    def refusal(self, place: Slack) -> Iterator[None]:
-        place.fails["auth.test"] = [Said(content={"ok": False, "error": "invalid_auth"})] * 20
-        yield
-        place.fails.clear()
+    def refusal(self, place: Slack) -> AbstractContextManager[None]:
+        return failing(place.fails, "auth.test", [Said(content={"ok": False, "error": "invalid_auth"})] * 20)
 
-    @contextmanager
-    def half(self, place: Slack) -> Iterator[None]:
-        place.fails["conversations.history"] = [None, *[Said(status=502)] * 10]
-        yield
-        place.fails.clear()
+    def half(self, place: Slack) -> AbstractContextManager[None]:
+        return failing(place.fails, "conversations.history", [None, *[Said(status=502)] * 10])
 
     @contextmanager
     def repeating(self, place: Slack) -> Iterator[None]:
