@@ -22,7 +22,7 @@ from pipeline.protocols import Connector, Embedder, Parser, Store
 from pipeline.records import Document, DocumentState, Grouping, ItemRef, Metadata, Prepared, RawDocument
 from pipeline.report import SourceReport
 
-READERS = 4
+READERS = 8
 """Items that are loaded, parsed and chunked at the same time."""
 LOOKUP = 256
 """Items whose stored states are looked up together."""

@@ -18,8 +18,8 @@ _NO_LANGUAGE = "zxx"
 # Code, markup and addresses are of no language; nor are numbers and signs.
 _MARKUP = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|<[^<>\n]*>|\]\([^()\n]*\)", re.DOTALL)
 _ADDRESS = re.compile(r"\b[a-z]{2,9}://\S+")
-_BETWEEN_WORDS = re.compile(r"[\s\d!-/:-@\[-`{-~]+")
-_ASCII_BETWEEN_WORDS = {code: " " for code in range(128) if not chr(code).isalpha()}
+_BETWEEN_WORDS = bytes(32 if code < 128 and not chr(code).isalpha() else code for code in range(256))
+_DIGITS = re.compile(r"\d+")
 _ASCII = re.compile(r"[\x00-\x7f]+")
 
 # Common words of English, and of no other language in these letters.
@@ -59,8 +59,8 @@ def _words(text: str) -> str:
         text = _MARKUP.sub(" ", text)
     if "://" in text:
         text = _ADDRESS.sub(" ", text)
-    # Both do the same; the first takes a tenth of the time.
-    return text.translate(_ASCII_BETWEEN_WORDS) if text.isascii() else _BETWEEN_WORDS.sub(" ", text)
+    words = text.encode().translate(_BETWEEN_WORDS).decode()  # as bytes: a tenth of the time
+    return words if words.isascii() else _DIGITS.sub(" ", words)
 
 
 def _is_plainly_english(prose: str) -> bool:

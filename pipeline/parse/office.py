@@ -27,7 +27,9 @@ _IN_ZIP = {
 _BEFORE_2007 = {known: old for old, known in _IN_ZIP.items()}
 _SLIDES_RULE = re.compile(r"^-{5}\n+", re.MULTILINE)
 _FOOTNOTES = re.compile(r"^\[\^\d+\]:.*\Z", re.MULTILINE | re.DOTALL)
-_PADDED = re.compile(r"^\|.*\|$(?:\n\|.*\|$)*", re.MULTILINE)  # tables whose cells are filled up with blanks
+# A row of a table whose cells are filled up with blanks, and what they are filled with. Lines are looked for
+# by the line feed before them, as in `structure`.
+_PADDED = re.compile(r"\n\|.*\|(?=\n|\Z)")
 _PADDING = re.compile(r"(?<= ) +(?=\|)|(?<=---)-+(?= \|)")
 
 
@@ -40,8 +42,8 @@ def read_text(content: bytes, *, media_type: str) -> Extract:
 def read_book(content: bytes, *, media_type: str) -> Extract:
     """An EPUB, chapter after chapter."""
     found = _extract(content, media_type)
-    text = _PADDED.sub(lambda table: _PADDING.sub("", table[0]), found.content)
-    return _extract_of(found, (Part(text=text),), language=found.metadata.language)
+    text = _PADDED.sub(lambda row: _PADDING.sub("", row[0]), "\n" + found.content)
+    return _extract_of(found, (Part(text=text[1:]),), language=found.metadata.language)
 
 
 def read_slides(content: bytes, *, media_type: str) -> Extract:

@@ -11,7 +11,7 @@ from anyio import Event
 from pipeline.parse.process import PAGE_BYTES, Process
 
 DOCUMENTS_PER_WORKER = 1_024  # then it is replaced: what the native libraries leak, goes
-SOON = 0.01
+SOON = 0.03
 """Seconds of work that a worker may have in hand when it is given more."""
 _MOST_IN_HAND = 8
 

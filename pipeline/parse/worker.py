@@ -5,8 +5,8 @@ limits; its body: the content) in order, with "ok", "refused" or "failed", the m
 and the reply. It ends when its input does.
 
 Each reply is in its pipe before the next document is begun: so it is known which one a worker died of. But
-whoever waits for replies is woken by another pipe, the bell: when nothing is left to do, or every few
-milliseconds.
+whoever waits for replies is woken by another pipe, the bell: when the last document in hand is begun, so that
+there are more by the time that it is done; when nothing is left to do; or every few milliseconds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.parse.extract import Options, Result, Unreadable
 from pipeline.parse.frames import Inbox, framed, rest
 
 _GRACE_SECONDS = 2
-_RING_SECONDS = 0.01
+_RING_SECONDS = 0.03
 
 
 def main(memory_bytes: int, bell: int) -> None:
@@ -48,6 +48,8 @@ def main(memory_bytes: int, bell: int) -> None:
         while True:
             head, content = _next(inbox, requests, replies)
             reader, options, seconds, at_most = marshal.loads(head)  # noqa: S302  by the program that started us
+            if not inbox.begun:
+                replies.ring()
             began = time.process_time()
             _die_after(seconds + _GRACE_SECONDS)
             status, reply = _answer(reader, content, options, at_most)
