@@ -50,6 +50,8 @@ _ASKPASS = f"""#!/bin/sh
 case "$1" in *"${_ASKED_BY}"*) printf '%s\\n' "${_SECRET_IN}" ;; *) exit 1 ;; esac
 """
 """What ssh runs with its question. A jump host's ssh runs it, too, and gets nothing."""
+_KEPT = 1 << 14
+"""Bytes of what ssh says. Why it ends, it says last."""
 _SHOWN = 100
 """Bytes of a key's path that ssh's question shows."""
 
@@ -149,31 +151,35 @@ class Connection:
         """Start it; `ask` waits for the server. `where` begins the messages.
 
         Raises:
-            SourceRefused: there is no ssh.
+            SourceRefused: there is no ssh, or none that we may run.
+            SourceUnavailable: this machine lacks what it takes to run it.
         """
         self._where = where
-        self._folder = tempfile.TemporaryDirectory(prefix="docweave-")
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as ssh runs
         self._greeted = False
         self._overdue = False
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="docweave-")
+        except OSError as error:
+            raise _not_started(where, error) from error
         try:
             environment = login.prepare(self._folder.name)
             self._process = subprocess.Popen(  # noqa: S603 - the settings' host and user, as `storage` checks them
                 login.command(self._folder.name),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=subprocess.PIPE,
                 env=environment,
                 start_new_session=True,
             )
-        except FileNotFoundError as error:
+        except OSError as error:
             self._folder.cleanup()
-            self._said.close()
-            raise SourceRefused(f"{where}: the command ssh is not installed") from error
+            raise _not_started(where, error) from error
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stderr is not None  # noqa: S101
+        self._said = _Said(self._process.stderr)
         self._session = Session(self._process.stdin, self._process.stdout)
-        self.close = weakref.finalize(self, _end, self._process, self._said, self._folder)
+        self.close = weakref.finalize(self, _end, self._process, self._folder)
 
     def lives(self) -> bool:
         """Whether it can be asked."""
@@ -218,8 +224,7 @@ class Connection:
         if self._overdue:
             return SourceUnavailable(f"{self._where}: the server has said nothing for {SECONDS:g} seconds")
         self._end_of_words()
-        self._said.seek(0)
-        said = self._said.read(1 << 16).decode("utf-8", "replace").lower()
+        said = self._said.all().decode("utf-8", "replace").lower()
         for pattern, meaning in _REFUSALS.items():
             if pattern in said:
                 return SourceRefused(f"{self._where}: {meaning}")
@@ -236,10 +241,44 @@ class Connection:
             self._process.kill()
 
 
-def _end(process: subprocess.Popen[bytes], said: IO[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
+class _Said:
+    """The last of what ssh says. A thread reads it, so that ssh never waits for somebody who does."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._kept = bytearray()
+        self._thread = threading.Thread(target=_keep, args=(stream, self._kept), daemon=True)
+        self._thread.start()
+
+    def all(self) -> bytes:
+        """As far as it is kept, once ssh has ended."""
+        self._thread.join(1)  # a jump host's ssh may go on
+        return bytes(self._kept)
+
+
+def _keep(stream: IO[bytes], kept: bytearray) -> None:
+    with stream:
+        while part := os.read(stream.fileno(), _KEPT):
+            kept += part
+            del kept[:-_KEPT]
+
+
+def _not_started(where: str, error: OSError) -> SourceError:
+    if error.filename == "ssh" and isinstance(error, FileNotFoundError):
+        return SourceRefused(f"{where}: the command ssh is not installed")
+    if error.filename == "ssh" and isinstance(error, PermissionError):
+        return SourceRefused(
+            f"{where}: the command ssh may not be run; valid: one on PATH that this user may"
+        )
+    return SourceUnavailable(
+        f"{where}: ssh cannot be started: {error.strerror}; it takes a process more, and a temporary folder "
+        "that can be written (TMPDIR)"
+    )
+
+
+def _end(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
     process.kill()
     process.wait()
-    for file in (process.stdin, process.stdout, said):
+    for file in (process.stdin, process.stdout):
         if file is not None:
             with suppress(OSError):  # what was not yet sent
                 file.close()

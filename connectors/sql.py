@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import weakref
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -251,7 +252,7 @@ class SqlConnector:
             url = make_url(self.settings.url.get_secret_value())
             if url.drivername in _DRIVERS:
                 url = url.set(drivername=_DRIVERS[url.drivername])
-            engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
+            engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_logging_name=__name__)
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"{self._where()}: the driver of {url.drivername} is not installed: pip install {error.name}"
@@ -261,6 +262,8 @@ class SqlConnector:
                 f"{self._where()}: the address is none that SQLAlchemy knows; valid: "
                 "postgresql://user@host/database, sqlite:///file.db, or with a driver, mysql+pymysql://…"
             ) from error
+        if isinstance(engine.pool.logger, logging.Logger):
+            engine.pool.logger.addFilter(_is_no_error)
         weakref.finalize(self._turn, engine.dispose)
         return engine
 
@@ -296,6 +299,11 @@ class SqlConnector:
     def _without_password(self, said: str) -> str:
         password = urlsplit(self.settings.url.get_secret_value()).password
         return said.replace(password, "…") if password else said
+
+
+def _is_no_error(line: logging.LogRecord) -> bool:
+    """Whether the pool may log it: of a connection that breaks, our own error tells."""
+    return line.levelno < logging.ERROR
 
 
 def _said(error: BaseException) -> object:

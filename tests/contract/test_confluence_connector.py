@@ -6,7 +6,6 @@ import base64
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,104 +13,19 @@ from pydantic import SecretStr, ValidationError
 
 from connectors.confluence import ConfluenceConnector, ConfluenceSettings
 from pipeline.errors import ItemUnreadable, SourceRefused, SourceUnavailable
+from tests.contract.confluence_place import PAGE, Confluence
 from tests.contract.connector_contract import ConnectorContract, SourceOfTests, listed
-from tests.loopback import Asked, Said, failing, hasten, serving
-
-PAGE = 40
-"""Items a page here, whatever is asked for."""
+from tests.loopback import Said, failing, hasten, serving
 
 
-@dataclass
-class Confluence:
-    """One space, `HB`, behind the cloud's or a server's API."""
-
-    cloud: bool
-    host: str = ""
-    pages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    numbers: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    authorization: str | None = None
-    fails: dict[str, list[Said]] = field(default_factory=dict)
-    shift: int = 0
-    """Pages that came meanwhile: so many of what a page of the list told are told again by the next."""
-
-    @property
-    def url(self) -> str:
-        return f"{self.host}/wiki"
-
-    def put(self, key: str, content: bytes) -> None:
-        number = self.numbers.setdefault(key, str(1000 + len(self.numbers)))
-        old = self.pages.get(number, {"version": 0})
-        self.pages[number] = {
-            "title": key,
-            "body": content.decode("utf-8", "replace"),
-            "version": old["version"] + 1,
-            "status": "current",
-        }
-
-    def drop(self, key: str) -> None:
-        del self.pages[self.numbers[key]]
-
-    def connector(self, **settings: object) -> ConfluenceConnector:
-        chosen = {
-            "type": "confluence",
-            "base_url": self.url,
-            "spaces": ["HB"],
-            "deployment": "cloud" if self.cloud else "server",
-            **settings,
-        }
-        return ConfluenceConnector(source="docs", settings=ConfluenceSettings.model_validate(chosen))
-
-    def answer(self, asked: Asked) -> Said:  # noqa: PLR0911 - a way out for each thing that may be asked
-        path = asked.path.removeprefix("/wiki")
-        self.asked.append(f"{path} {asked.query.get('cursor') or asked.query.get('start') or ''}".strip())
-        for pattern, answers in self.fails.items():
-            if answers and re.search(pattern, self.asked[-1]):
-                return answers.pop(0)
-        if self.authorization and asked.headers.get("authorization") != self.authorization:
-            return Said(status=401)
-        if self.cloud and path == "/api/v2/spaces":
-            return Said(
-                content={"results": [{"id": "77", "key": "HB"}] if asked.query["keys"] == "HB" else []}
-            )
-        if self.cloud and path == "/api/v2/spaces/77/pages":
-            return self.listed(int(asked.query.get("cursor", "0")), "/wiki/api/v2/spaces/77/pages?cursor=")
-        if not self.cloud and path == "/rest/api/content":
-            there = asked.query["spaceKey"] == "HB"
-            following = "/rest/api/content?spaceKey=HB&start="
-            return self.listed(int(asked.query.get("start", "0")), following) if there else Said(status=404)
-        found = re.fullmatch(r"/api/v2/pages/(\d+)" if self.cloud else r"/rest/api/content/(\d+)", path)
-        if found and found[1] in self.pages:
-            body = {"view": {"value": self.pages[found[1]]["body"], "representation": "view"}}
-            return Said(content={**self.about(found[1]), "body": body})
-        return Said(status=404)
-
-    def listed(self, start: int, following: str) -> Said:
-        numbers = sorted(self.pages)
-        links = {"next": f"{following}{start + PAGE}"} if start + PAGE < len(numbers) else {}
-        return Said(
-            content={
-                "results": [self.about(n) for n in numbers[max(0, start - self.shift) : start + PAGE]],
-                "_links": links,
-            }
-        )
-
-    def about(self, number: str) -> dict[str, Any]:
-        page = self.pages[number]
-        when = "createdAt" if self.cloud else "when"
-        return {
-            "id": number,
-            "title": page["title"],
-            "status": page["status"],
-            "version": {"number": page["version"], when: "2026-01-02T03:04:05.000Z"},
-            "_links": {"webui": f"/spaces/HB/pages/{number}"},
-        }
-
-
-@pytest.fixture(params=[True, False], ids=["cloud", "server"])
+@pytest.fixture(
+    params=[(True, False), (False, False), (True, True), (False, True)],
+    ids=["cloud", "server", "cloud-permissions", "server-permissions"],
+)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Confluence]:
     hasten(monkeypatch)
-    confluence = Confluence(cloud=request.param)
+    cloud, permissions = request.param
+    confluence = Confluence(cloud=cloud, permissions=permissions)
     with serving(confluence.answer) as host:
         confluence.host = host
         yield confluence

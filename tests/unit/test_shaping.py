@@ -36,7 +36,7 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "git": ("token", "include", "exclude", "cache", "max_bytes", "timeout_seconds"),
     "github": ("token", "parts", "state", "labels", "rate_limit_minutes"),
     "notion": API,
-    "confluence": ("spaces", "user", "token", "requests_per_second", "max_bytes"),
+    "confluence": ("spaces", "user", "token", "permissions", "requests_per_second", "max_bytes"),
     "google_drive": (
         *("folders", "credentials", "subject", "include", "exclude", "max_bytes", "base_url"),
         *("requests_per_second", "rate_limit_minutes"),
