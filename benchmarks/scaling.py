@@ -12,6 +12,9 @@ with those of a run without workers: every row, vector and mark. Beside the time
 the run, its workers and the stand-in took, threads of the tables included: their sum cannot be had in less
 than its part for each core.
 
+"apart": as many processes that know nothing of each other, each with its part of the documents and tables of
+its own. More than that cannot be had of the machine: on two threads of one core it is far from twice as much.
+
 Workers share the machine's cores with each other, with the stand-in and with the tables' own threads: what is
 measured on N cores tells nothing of more than N workers.
 """
@@ -132,8 +135,19 @@ class Workers:
             cast("IO[str]", process.stdin).write(f"{config}\t{lease}\n")
             cast("IO[str]", process.stdin).flush()
         told = [self._said(process).split() for process in self.processes[:count]]
-        self.seconds = sum(float(seconds) for said, *rest in told for seconds in rest if said == "done")
+        self.seconds = sum(float(words[1]) for words in told if words[0] == "done")
         return [" ".join(words) for words in told if words[0] != "done"]
+
+    def apart(self, configs: Sequence[Path]) -> float:
+        """Have each ingest something of its own, all at the same time; the seconds of the slowest."""
+        chosen = self.processes[: len(configs)]
+        for process, config in zip(chosen, configs, strict=True):
+            cast("IO[str]", process.stdin).write(f"{config}\t\n")
+            cast("IO[str]", process.stdin).flush()
+        said = [self._said(process) for process in chosen]
+        if any(not words.startswith("done") for words in said):
+            raise SystemExit(f"a worker failed by itself: {said}")
+        return max(float(words.split()[2]) for words in said)
 
     def _said(self, process: subprocess.Popen[str]) -> str:
         return cast("IO[str]", process.stdout).readline().strip() or f"worker {process.pid} is gone"
@@ -167,10 +181,14 @@ def worker(warm: Path) -> None:
     warm_up(warm)
     print("ready", flush=True)
     for line in sys.stdin:
-        config, lease = line.strip().split("\t")
+        config, lease = line.rstrip("\n").split("\t")
         started = time.process_time()
-        asyncio.run(run(Path(config), lease))
-        print("done", time.process_time() - started, flush=True)
+        seconds = 0.0
+        if lease:
+            asyncio.run(run(Path(config), lease))
+        else:
+            seconds = asyncio.run(ingest(Path(config), None, []))["seconds"]
+        print("done", time.process_time() - started, seconds, flush=True)
 
 
 def warm_up(config: Path) -> None:
@@ -257,6 +275,20 @@ def digest(store: Path) -> str:
     return state.hexdigest()
 
 
+def parts(folder: Path, work: Path, count: int, said: argparse.Namespace) -> list[Path]:
+    """Settings for so many ingests, of about as many bytes each."""
+    configs, folders = [], [work / f"part {number}" / "files" for number in range(count)]
+    for part in folders:
+        part.mkdir(parents=True)
+        configs.append(settings_for(part, part.parent, 0, said))
+    sizes = [0] * count
+    for path in sorted(folder.rglob("*.md"), key=lambda path: -path.stat().st_size):
+        least = sizes.index(min(sizes))
+        sizes[least] += path.stat().st_size
+        shutil.copyfile(path, folders[least] / f"{sizes[least]}-{path.name}")
+    return configs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -289,6 +321,7 @@ def main() -> None:
 def measure(arguments: argparse.Namespace, folder: Path) -> bool:
     """Print a line a run, and what the best of them tell; whether all tables are equal."""
     best: dict[int, float] = {}
+    apart: dict[int, float] = {}
     found: set[str] = set()
     warm = settings_for(arguments.folder.resolve(), folder, 0, arguments)
     warm_up(warm)
@@ -309,11 +342,18 @@ def measure(arguments: argparse.Namespace, folder: Path) -> bool:
             cells = [f"{value:.2f}" if isinstance(value, float) else str(value) for value in shown]
             print(f"| {' | '.join(cells)} |", flush=True)
             shutil.rmtree(place)
+        for count in arguments.workers[1:] if run else ():
+            place = folder / f"{run} {count} apart"
+            took = workers.apart(parts(arguments.folder.resolve(), place, count, arguments))
+            apart[count] = min(apart.get(count, 1e9), took)
+            print(f"| {run} | {count} apart | {took:.2f} |{' |' * (len(COLUMNS) - 3)}", flush=True)
+            shutil.rmtree(place)
     workers.end()
     first, *more = arguments.workers
     for count in more if best else ():
         print(f"\nbest of {count} workers / best of {first}: {best[count] / best[first]:.2f}", end="")
         print(f"; / best of a run by itself: {best[count] / best[0]:.2f}")
+        print(f"best of {count} apart / best of {first}: {apart[count] / best[first]:.2f}")
     print("tables: all equal, bit for bit" if len(found) == 1 else f"tables: {len(found)} kinds")
     return len(found) == 1
 

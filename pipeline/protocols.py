@@ -275,6 +275,13 @@ class Store(Reader, Protocol):
     async def ran(self, run: LatestRun) -> None:
         """Keep how a run went, in place of the one before it over the same source."""
 
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Wait while others that joined commit, where that can be told; they wait until the block ends.
+
+        They may write at the same time, too: one of them begins again then. What comes while this waits can
+        go into the same commit.
+        """
+
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 import anyio.to_thread
@@ -16,18 +17,10 @@ from pipeline import tokens
 from pipeline.clauses import AllOf, Clause, Own, Test, mapped
 from pipeline.protocols import Embedder, Reader
 from pipeline.query import Found, Question, Reranker, Table, find_in
+from pipeline.query_columns import all_columns, check_columns, declared_in
 from pipeline.query_context import Context, candidates, fitted
-from pipeline.query_named import (
-    Named,
-    Several,
-    Surveyed,
-    all_columns,
-    check_columns,
-    declared_in,
-    may_have,
-    naming,
-    of_each,
-)
+from pipeline.query_named import Named, may_have
+from pipeline.query_several import Several, Surveyed, naming, of_each
 from pipeline.records import Column, EmbeddingSpace, Hit, Vector
 from pipeline.stored import About, Stored
 
@@ -237,11 +230,11 @@ class Desk:
         return {one.name: space for one, space in zip(self.tables, found, strict=True)}
 
     async def aclose(self) -> None:
-        """Give back what is held open."""
-        for embedder in self._embedders:
-            await embedder.aclose()
-        if self.reranker is not None:
-            await self.reranker.aclose()
+        """Give back what is held open: all of it, whatever is raised meanwhile. That is raised then."""
+        async with AsyncExitStack() as held:
+            for one in (self.reranker, *reversed(self._embedders)):
+                if one is not None:
+                    held.push_async_callback(one.aclose)
 
 
 def web_link(url: str | None) -> str | None:

@@ -6,26 +6,12 @@ stand wherever a source's does: in a filter, in an address, in what a passage is
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import contextmanager
-from copy import copy
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
 
 from pipeline import globs
-from pipeline.clauses import Clause, Declared, Own, Test, every_test, mapped
-from pipeline.errors import DocweaveError, SettingsError
+from pipeline.clauses import Own, Test, every_test, mapped
 from pipeline.protocols import Reader
 from pipeline.records import Column, EmbeddingSpace, Filter, Hit, LatestRun, Ranking, Span, Spending, Vector
 from pipeline.stored import Stored, StoredMarks
@@ -33,70 +19,6 @@ from pipeline.stored import Stored, StoredMarks
 SIGN = "."
 _NO_SOURCE = ""
 """The name of no source."""
-
-
-class Surveyed(Protocol):
-    """What a look over all documents needs of a reader. All is as in `pipeline.protocols.Reader`."""
-
-    async def space(self) -> EmbeddingSpace | None:
-        """Of the stored vectors; None also where there are several."""
-
-    async def version(self) -> str:
-        """Another one after every write."""
-
-    async def spending(self) -> list[Spending]:
-        """What was paid."""
-
-    async def runs(self) -> list[LatestRun]:
-        """How the latest run over each source went."""
-
-    def every(self) -> AsyncIterator[StoredMarks]:
-        """The marks of every document."""
-
-    def stored(
-        self, source: str, keys: Sequence[str] | None = None, *, access: Collection[str] | None = None
-    ) -> AsyncIterator[Stored]:
-        """The source's documents."""
-
-
-class HasName(Protocol):
-    """Says which tables it is about."""
-
-    @property
-    def name(self) -> str:
-        """Theirs; empty where they are the only ones."""
-
-
-T = TypeVar("T", bound=HasName)
-Answer = TypeVar("Answer")
-
-
-async def of_each(tables: Sequence[T], ask: Callable[[T], Awaitable[Answer]]) -> list[Answer]:
-    """What each answers, all asked at once.
-
-    Raises:
-        DocweaveError: what the first to fail raised. It says whose it is, where there are several.
-    """
-
-    async def one(table: T) -> Answer:
-        with naming(table.name):
-            return await ask(table)
-
-    return [await one(tables[0])] if len(tables) == 1 else await asyncio.gather(*map(one, tables))
-
-
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """What is raised within says whose tables it was."""
-    try:
-        yield
-    except DocweaveError as error:
-        if not name:
-            raise
-        told = copy(error)  # others may be waiting for the same one
-        told.args = (f"{name}: {error}", *error.args[1:])
-        told.tables = name
-        raise told from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,82 +158,3 @@ def may_have(tables: str, sources: Sequence[str]) -> bool:
 
 def _in_tables(sources: Iterable[str], tables: str) -> tuple[str, ...]:
     return tuple(own for one in sources if (own := meant(one, tables)))
-
-
-class Several:
-    """The tables of several settings files, looked over as one. Satisfies `Surveyed`."""
-
-    def __init__(self, tables: Sequence[Named]) -> None:
-        self._tables = tables
-
-    async def space(self) -> EmbeddingSpace | None:
-        """Of the stored vectors; None where they are of several."""
-        spaces = set(await of_each(self._tables, lambda one: one.space()))
-        return spaces.pop() if len(spaces) == 1 else None
-
-    async def version(self) -> str:
-        """Another one after every write to any."""
-        return " ".join(await of_each(self._tables, lambda one: one.version()))
-
-    async def spending(self) -> list[Spending]:
-        """What was paid, oldest first."""
-        found = await of_each(self._tables, lambda one: one.spending())
-        return sorted((one for some in found for one in some), key=lambda one: one.at)
-
-    async def runs(self) -> list[LatestRun]:
-        """How the latest run over each source went."""
-        return [one for some in await of_each(self._tables, lambda one: one.runs()) for one in some]
-
-    async def every(self) -> AsyncIterator[StoredMarks]:
-        """The marks of every document."""
-        for table in self._tables:
-            with naming(table.name):
-                async for one in table.every():
-                    yield one
-
-    async def stored(
-        self, source: str, keys: Sequence[str] | None = None, *, access: Collection[str] | None = None
-    ) -> AsyncIterator[Stored]:
-        """The source's documents."""
-        for table in self._tables:
-            with naming(table.name):
-                async for one in table.stored(source, keys, access=access):
-                    yield one
-
-
-def declared_in(clause: Clause | None) -> set[str]:
-    """The columns that a filter names."""
-    tests = every_test(clause) if clause is not None else ()
-    return {test.place.name for test in tests if isinstance(test.place, Declared)}
-
-
-def check_columns(tables: Mapping[str, Sequence[Column]], names: Collection[str]) -> None:
-    """Refuse a filter by a column that not all tables have, or not of the same type.
-
-    Args:
-        tables: The columns that each has that is asked, by name.
-        names: Those that the filter names, which was read with the columns of all of them.
-
-    Raises:
-        SettingsError: says which tables lack it.
-    """
-    for column in sorted(names):
-        types = {name: one.type for name, columns in tables.items() for one in columns if one.name == column}
-        if lacking := [name for name in tables if name not in types]:
-            raise SettingsError(
-                f"{column} is a column of {', '.join(types) or 'none of the tables that are asked'}, and not "
-                f"of {', '.join(lacking)}: declare it under `columns:` there too, name sources of the tables "
-                f"that have it, or compare metadata.{column} by =, which needs no column"
-            )
-        if len(set(types.values())) > 1:
-            told = ", ".join(f"{kind} in {name}" for name, kind in types.items())
-            raise SettingsError(f"the column {column} is not of one type: it is {told}")
-
-
-def all_columns(tables: Sequence[Sequence[Column]]) -> list[Column]:
-    """The columns that any of the tables has, each name once."""
-    found: dict[str, Column] = {}
-    for columns in tables:
-        for column in columns:
-            found.setdefault(column.name, column)
-    return list(found.values())

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from pipeline import query_rank
 from pipeline.errors import NothingStored, SpaceMismatch
-from pipeline.query_named import of_each
 from pipeline.query_rank import Place, place_of
+from pipeline.query_several import of_each
 from pipeline.records import EmbeddingSpace, Filter, Hit, Ranking, Span, Vector
 
 

@@ -63,16 +63,24 @@ class Writer:
         self._whole += whole
         with anyio.CancelScope(shield=True):
             async with self._turn:
-                paid, whole = self._paid, self._whole
-                self._paid, self._whole = {}, []
-                with self.report.timed("writing"):
-                    if paid and self.journal:
-                        await self.store.journal(paid)
-                    if whole:
-                        await self.store.replace(whole)
-                if whole:
-                    self._tally(whole)
+                await self._keep_paid()
+                if self._whole:
+                    async with self.store.turn():
+                        await self._keep_paid()
+                        await self._store_whole()
         await self._keep_up()
+
+    async def _keep_paid(self) -> None:
+        paid, self._paid = self._paid, {}
+        if paid and self.journal:
+            with self.report.timed("writing"):
+                await self.store.journal(paid)
+
+    async def _store_whole(self) -> None:
+        whole, self._whole = self._whole, []
+        with self.report.timed("writing"):
+            await self.store.replace(whole)
+        self._tally(whole)
 
     async def _keep_up(self) -> None:
         """Tend the store while documents are still read and embedded: the later, the more it has to do.
@@ -101,7 +109,7 @@ class Writer:
             return
         moved = [touch.now for touch in touched if touch.now != touch.state]
         if moved:
-            async with self._turn:
+            async with self._turn, self.store.turn():
                 with self.report.timed("writing"):
                     await self.store.touch(moved)
         for _ in touched:

@@ -21,7 +21,7 @@ import numpy as np
 
 from apps.page.projection import flat, mean_of
 from pipeline.query_desk import Access
-from pipeline.query_named import Surveyed
+from pipeline.query_several import Surveyed
 from pipeline.stored import About, StoredMarks
 
 KEPT = 16

@@ -7,14 +7,18 @@ several write under one lease, it also says what the last batch of each of the o
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import pyarrow as pa
 
 from pipeline.digest import copy_of
 from pipeline.records import DocumentState
-from pipeline.stores._predicates import in_turns
+from pipeline.stores._opened import Opened
+from pipeline.stores._predicates import in_turns, with_keys_of
+from pipeline.stores._replacing import announced
+from pipeline.stores._schema import Names
 
 Pair: TypeAlias = tuple[str, str]
 """A document: source and key."""
@@ -49,6 +53,34 @@ def batches(told: str | None) -> Iterator[list[Pair]]:
         for source, keys in by_source.items():
             for some in in_turns(keys):
                 yield [(source, key) for key in some]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Half:
+    """A batch that was not stored whole."""
+
+    documents: int
+    """That it was about."""
+    orphans: Sequence[Pair]
+    """Have chunks, and no marks."""
+    torn: Sequence[Pair]
+    """Have chunks that are not as their marks say."""
+
+
+async def found(opened: Opened, names: Names) -> AsyncIterator[Half]:
+    """What the last run has left half done, if it was stopped."""
+    table = await opened.find(names.chunks)
+    if table is None or await opened.find(names.documents) is None:
+        return
+    with opened.place.during("look whether the last run came to its end"):
+        told = await announced(table)
+    for pairs in batches(told):
+        where = with_keys_of(pairs)
+        chunks = await opened.select(names.chunks, CHUNK_COLUMNS, where)
+        documents = await opened.select(names.documents, DOCUMENT_COLUMNS, where)
+        orphans, torn = left(pairs, chunks, documents)
+        if orphans or torn:
+            yield Half(documents=len(pairs), orphans=orphans, torn=torn)
 
 
 def _told(told: str | None) -> tuple[str, dict[str, dict[str, list[str]]]]:

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import replace
-from itertools import repeat
-from typing import Self
-
-import pyarrow as pa
 
 from pipeline.digest import copy_of
-from pipeline.errors import StoreRefused
 from pipeline.records import (
     Column,
     EmbeddingSpace,
@@ -26,39 +20,21 @@ from pipeline.records import (
     Vector,
 )
 from pipeline.stored import Moment, Stored, StoredMarks
-from pipeline.stores import _clauses, _core, _predicates, _rows, _stored
-from pipeline.stores._column_fields import has_access, known, pinned_columns
+from pipeline.stores import _core, _predicates, _rows, _stored
 from pipeline.stores._columns import Filled
 from pipeline.stores._generations import Generations, Standing
-from pipeline.stores._indexes import looks_everywhere
-from pipeline.stores._place import Place
-from pipeline.stores._schema import (
-    ACCESS,
-    RUNS,
-    SPENDING,
-    TEXT_COLUMNS,
-    Names,
-    check_form,
-    pinned_space,
-    stored_type,
-)
-from pipeline.stores._shape import check_question
-
-ROW = "_rowid"
-"""Lance's name for a row's number."""
-_NO_ROWS = pa.table({ROW: pa.array([], pa.uint64())})
+from pipeline.stores._opened import Opened
+from pipeline.stores._schema import RUNS, SPENDING, Names
+from pipeline.stores._searching import Chunks
 
 
 class LanceTables:
-    """Reads two tables, by name, and what stands beside them. Every call sees what the last commit wrote."""
+    """Reads two tables, by name, and what stands beside them."""
 
-    _pinned_to_now = False
-
-    def __init__(self, place: Place, connection: _core.CoreConnection, names: Names) -> None:
-        self._place = place
-        self._connection = connection
+    def __init__(self, opened: Opened, names: Names) -> None:
+        self._opened = opened
+        self._place = opened.place
         self._names = names
-        self._tables: dict[str, _core.CoreTable] = {}
 
     async def snapshot(self) -> LanceTables:
         """The chunks as they are now: what is written later is not seen by it.
@@ -66,7 +42,9 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        return await Snapshot(self._place, self._connection, self._names).taken()
+        still = self._opened.still()
+        await still.find(self._names.chunks)
+        return LanceTables(still, self._names)
 
     async def space(self) -> EmbeddingSpace | None:
         """The space that is pinned to the stored vectors; None while there is no table.
@@ -74,7 +52,7 @@ class LanceTables:
         Raises:
             StoreError: as `open`, or the table is not one of ours.
         """
-        return await self._pinned(self._names.chunks)
+        return await self._opened.space(self._names.chunks)
 
     async def version(self) -> str:
         """Of both tables: another one after every write to one of them.
@@ -97,8 +75,10 @@ class LanceTables:
             StoreRefused: the vector is not of the table's space.
             StoreError: as `open`.
         """
-        rows, scores = await self._nearest(vector, limit, where, whole=True)
-        return _rows.hits(rows, scores)
+        chunks = await self._chunks()
+        if chunks is None:
+            return []
+        return (await chunks.nearest(vector, limit=limit, where=where, whole=True)).hits
 
     async def rank_nearest(self, vector: Vector, *, limit: int, where: Filter) -> Ranking:
         """What `nearest` finds, as rows: of the table, no more than that is read.
@@ -107,8 +87,10 @@ class LanceTables:
             StoreRefused: as `nearest`.
             StoreError: as `open`.
         """
-        rows, scores = await self._nearest(vector, limit, where, whole=False)
-        return dict(zip(rows[ROW].to_pylist(), scores, strict=True))
+        chunks = await self._chunks()
+        if chunks is None:
+            return {}
+        return (await chunks.nearest(vector, limit=limit, where=where, whole=False)).ranking
 
     async def matching(self, text: str, *, limit: int, where: Filter) -> list[Hit]:
         """The chunks that hold words of `text`, in their text or the headings above it, best first by BM25.
@@ -116,8 +98,10 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        rows, scores = await self._matching(text, limit, where, whole=True)
-        return _rows.hits(rows, scores)
+        chunks = await self._chunks() if text.strip() else None
+        if chunks is None:
+            return []
+        return (await chunks.matching(text, limit=limit, where=where, whole=True)).hits
 
     async def rank_matching(self, text: str, *, limit: int, where: Filter) -> Ranking:
         """What `matching` finds, as rows: of the table, no more than that is read.
@@ -125,8 +109,10 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        rows, scores = await self._matching(text, limit, where, whole=False)
-        return dict(zip(rows[ROW].to_pylist(), scores, strict=True))
+        chunks = await self._chunks() if text.strip() else None
+        if chunks is None:
+            return {}
+        return (await chunks.matching(text, limit=limit, where=where, whole=False)).ranking
 
     async def take(self, rows: Sequence[int]) -> list[Hit]:
         """The chunks of rows that this snapshot ranked, in this order, with their vectors.
@@ -134,17 +120,8 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        table = await self._table(self._names.chunks)
-        if table is None or not rows:
-            return []
-        with self._place.during("read what was found"):
-            query = table.take_row_ids([*rows])
-            columns = [*known(_rows.HIT_COLUMNS, await self._schema(table)), _rows.VECTOR]
-            query.select([(name, f"`{name}`") for name in columns])
-            query.with_row_id()
-            taken = await _core.collected(query, len(rows))
-        found = dict(zip(taken[ROW].to_pylist(), _rows.hits(taken, repeat(0.0, len(taken))), strict=True))
-        return [found[number] for number in rows]
+        chunks = await self._chunks() if rows else None
+        return [] if chunks is None else await chunks.take(rows)
 
     async def passages(self, spans: Sequence[Span], *, where: Filter) -> list[Hit]:
         """The chunks of these spans that a search with this filter may see: by document, in order.
@@ -152,16 +129,8 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        table = await self._table(self._names.chunks)
-        if table is None or not spans:
-            return []
-        with self._place.during("read passages"):
-            query = table.query()
-            await self._filter(query, where, _clauses.within(spans))
-            query.select_columns(known(_rows.HIT_COLUMNS, await self._schema(table)))
-            rows = await _core.collected(query)
-        order = [(name, "ascending") for name in ("source", "key", "ordinal")]
-        return _rows.hits(rows.sort_by(order), [0.0] * len(rows))
+        chunks = await self._chunks() if spans else None
+        return [] if chunks is None else await chunks.passages(spans, where=where)
 
     async def columns(self) -> Sequence[Column]:
         """What conditions can be put to.
@@ -169,7 +138,7 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        return await self._columns_in(self._names.chunks)
+        return await self._opened.columns(self._names.chunks)
 
     async def filled(self) -> Mapping[str, tuple[int, int]]:
         """Of each column: how many documents have a value in it, and how many one that does not fit.
@@ -177,7 +146,7 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        table = await self._table(self._names.documents)
+        table = await self._opened.find(self._names.documents)
         counting = Filled(await self.columns())
         if table is None or not counting.columns:
             return {}
@@ -195,10 +164,10 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        if await self._table(self._names.documents) is None:
+        if await self._opened.find(self._names.documents) is None:
             return {}
-        where = await self._seen_by(self._names.documents, access)
-        rows = await self._select(self._names.documents, ["source", "chunk_count"], where)
+        where = await self._opened.seen_by(self._names.documents, access)
+        rows = await self._opened.select(self._names.documents, ["source", "chunk_count"], where)
         grouped = rows.group_by("source").aggregate([([], "count_all"), ("chunk_count", "sum")])
         return {
             row["source"]: (row["count_all"], row["chunk_count_sum"])
@@ -211,10 +180,10 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        if await self._table(self._names.documents) is None:
+        if await self._opened.find(self._names.documents) is None:
             return set()
         where = _predicates.among("source", [source])
-        return set((await self._select(self._names.documents, ["key"], where))["key"].to_pylist())
+        return set((await self._opened.select(self._names.documents, ["key"], where))["key"].to_pylist())
 
     async def sources(self) -> list[str]:
         """Every source that either table has a row of.
@@ -244,7 +213,7 @@ class LanceTables:
             return
         with self._place.during(f"read the keys of {source}"):
             wheres = _stored.some(source, keys) if keys is not None else await _stored.ranges(tables, source)
-        seen = [await self._seen_by(name, access) for name in self._names.both]
+        seen = [await self._opened.seen_by(name, access) for name in self._names.both]
         for where in wheres:
             in_chunks, in_documents = [f"{where} AND {part}" if part else where for part in seen]
             with self._place.during(f"read documents of {source}"):
@@ -259,10 +228,10 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        if await self._table(self._names.documents) is None:
+        if await self._opened.find(self._names.documents) is None:
             return []
         with self._place.during(f"read the versions of {self._names.documents}"):
-            table = await self._connection.open_table(self._names.documents)
+            table = await self._opened.connection.open_table(self._names.documents)
             return await _stored.history(table, source, key)
 
     async def copies(self) -> list[StoredMarks]:
@@ -280,11 +249,11 @@ class LanceTables:
             StoreError: as `open`.
         """
         places: set[tuple[str, str]] = set()
-        if await self._table(self._names.chunks) is None:
+        if await self._opened.find(self._names.chunks) is None:
             return []
         for some in _predicates.in_turns(group_keys):
             where = f"{_predicates.among('group_key', some)} AND ordinal = 0"
-            rows = await self._select(self._names.chunks, ["source", "key"], where)
+            rows = await self._opened.select(self._names.chunks, ["source", "key"], where)
             places |= set(zip(*(rows[name].to_pylist() for name in ("source", "key")), strict=True))
         return [
             one
@@ -299,16 +268,12 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        table = await self._table(self._names.documents)
+        table = await self._opened.find(self._names.documents)
         if table is None:
             return
         with self._place.during("read the documents' marks"):
             async for one in _stored.marks(table, where):
                 yield one
-
-    async def _both(self) -> list[_core.CoreTable]:
-        """The chunks and the documents; fewer while they are not there."""
-        return [table for name in self._names.both if (table := await self._table(name))]
 
     async def spending(self) -> list[Spending]:
         """What was paid, run by run, oldest first.
@@ -316,9 +281,9 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        if await self._beside(SPENDING) is None:
+        if await self._opened.beside(SPENDING) is None:
             return []
-        rows = await self._select(SPENDING, _rows.SPENDING_COLUMNS)
+        rows = await self._opened.select(SPENDING, _rows.SPENDING_COLUMNS)
         return [Spending(**row) for row in rows.sort_by("at").to_pylist()]
 
     async def runs(self) -> list[LatestRun]:
@@ -327,9 +292,7 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        if await self._beside(RUNS) is None:
-            return []
-        return _rows.runs(await self._select(RUNS, _rows.RUN_COLUMNS))
+        return await self._runs()
 
     async def generations(self) -> Sequence[Generation]:
         """The generations that have their tables, the live one first.
@@ -337,7 +300,7 @@ class LanceTables:
         Raises:
             StoreError: as `open`.
         """
-        standing = await Generations(self._place, self._connection).read()
+        standing = await Generations(self._place, self._opened.connection).read()
         numbers: dict[Role, int | None] = {
             "live": standing.live,
             "staged": standing.staged,
@@ -348,7 +311,7 @@ class LanceTables:
 
     async def _described(self, role: Role, number: int, standing: Standing) -> Generation | None:
         """One of them; None where it has no tables yet."""
-        tables = LanceTables(self._place, self._connection, Names(number))
+        tables = LanceTables(Opened(self._place, self._opened.connection), Names(number))
         space = await tables.space()
         if space is None:
             return None
@@ -360,157 +323,20 @@ class LanceTables:
             since=standing.switched_at if role != "staged" else None,
         )
 
-    async def _columns_in(self, name: str) -> Sequence[Column]:
-        """Those of metadata that a table has: what the settings declare, or did once."""
-        table = await self._table(name)
-        if table is None:
-            return ()
-        with self._place.during("read the tables' schema"):
-            return pinned_columns(await self._schema(table))
+    async def _runs(self, where: str | None = None) -> list[LatestRun]:
+        """Those of all sources, or those for which `where` holds."""
+        if await self._opened.beside(RUNS) is None:
+            return []
+        return _rows.runs(await self._opened.select(RUNS, _rows.RUN_COLUMNS, where))
 
-    async def _has_access(self, name: str) -> bool:
-        """Whether a table has labels: those that an earlier Docweave made get them with the next write."""
-        table = await self._table(name)
-        if table is None:
-            return False
-        with self._place.during("read the tables' schema"):
-            return has_access(await self._schema(table))
+    async def _both(self) -> list[_core.CoreTable]:
+        """The chunks and the documents; fewer while they are not there."""
+        return [table for name in self._names.both if (table := await self._opened.find(name))]
 
-    async def _seen_by(self, name: str, access: Collection[str] | None) -> str | None:
-        """The rows of a table that somebody with these labels may see; None for all."""
-        if access is None or not await self._has_access(name):
+    async def _chunks(self) -> Chunks | None:
+        """The chunks as they are searched; None while there are none."""
+        table = await self._opened.find(self._names.chunks)
+        schema = await self._opened.schema(self._names.chunks)
+        if table is None or schema is None:
             return None
-        return _predicates.seen_by(access)
-
-    async def _pinned(self, name: str) -> EmbeddingSpace | None:
-        table = await self._table(name)
-        if table is None:
-            return None
-        with self._place.during("read the tables' schema"):
-            schema = await self._schema(table)
-        return pinned_space(schema, f"{self._place}/{name}")
-
-    async def _schema(self, table: _core.CoreTable) -> pa.Schema:
-        return await table.schema()
-
-    async def _nearest(
-        self, vector: Vector, limit: int, where: Filter, *, whole: bool
-    ) -> tuple[pa.Table, list[float]]:
-        """The rows, as `_ranked`, and their scores."""
-        space = await self._pinned(self._names.chunks)
-        table = await self._table(self._names.chunks)
-        if table is None or space is None:
-            return _NO_ROWS, []
-        check_question(vector, space)
-        by_bits = space.encoding == "binary"
-        with self._place.during("search by vector"):
-            query = table.query().nearest_to(pa.array(vector.astype(stored_type(space).to_pandas_dtype())))
-            query.distance_type("hamming" if by_bits else "cosine")
-            looks_everywhere(query, limit)
-            rows = await self._ranked(table, query, limit, where, rank="_distance", whole=whole)
-        # A cosine distance is 0 … 2; rounding may leave it a few parts in ten million below zero.
-        scale = 2 / space.dimensions if by_bits else 1
-        return rows, [min(1.0, 1.0 - scale * distance) for distance in rows["_distance"].to_pylist()]
-
-    async def _matching(
-        self, text: str, limit: int, where: Filter, *, whole: bool
-    ) -> tuple[pa.Table, list[float]]:
-        """The rows, as `_ranked`, and their scores."""
-        table = await self._table(self._names.chunks)
-        if table is None or not text.strip():
-            return _NO_ROWS, []
-        words = text.encode("utf-8", "replace").decode()
-        asked = _core.MultiMatchQuery(query=words, columns=[*TEXT_COLUMNS])
-        with self._place.during("search by words"):
-            query = table.query().nearest_to_text({"query": asked})
-            rows = await self._ranked(table, query, limit, where, rank="_score", whole=whole)
-        return rows, rows["_score"].to_pylist()
-
-    async def _ranked(  # noqa: PLR0913 - what a query is made of
-        self,
-        table: _core.CoreTable,
-        query: _core.CoreQuery,
-        limit: int,
-        where: Filter,
-        *,
-        rank: str,
-        whole: bool,
-    ) -> pa.Table:
-        """The best rows: their columns, or just their numbers; with the column that they were ranked by.
-
-        Lance warns where that is left out.
-        """
-        await self._filter(query, where)
-        query.limit(limit)
-        if whole:
-            query.select_columns([*known(_rows.HIT_COLUMNS, await self._schema(table)), _rows.VECTOR, rank])
-        else:
-            query.select_columns([rank])
-            query.with_row_id()
-        return await _core.collected(query, limit)
-
-    async def _filter(self, query: _core.CoreQuery, where: Filter, also: str | None = None) -> None:
-        """Have the query see what the filter lets it see, and of that only what this SQL says."""
-        if where.access is not None and not await self._has_access(self._names.chunks):
-            where = replace(where, access=None)  # nothing here has labels
-        named = where.conditions or where.clause
-        predicate = _clauses.predicate(where, await self.columns() if named else ())
-        if parts := [part for part in (also, predicate) if part]:
-            query.where(" AND ".join(parts))
-
-    async def _select(self, name: str, columns: list[str], where: str | None = None) -> pa.Table:
-        """These columns of the rows for which `where` holds."""
-        table = await self._table(name)
-        if table is None:
-            raise StoreRefused(f"{self._place} has no table {name}: run `docweave ingest` first")
-        with self._place.during(f"read {name}"):
-            there = known(columns, await self._schema(table)) if ACCESS in columns else columns
-            return await _core.selected(table, there, where)
-
-    async def _beside(self, name: str) -> _core.CoreTable | None:
-        """A table that holds no chunks and no documents, made by the first who needs it."""
-        table = await self._table(name)
-        if table is not None:
-            with self._place.during(f"read the schema of {name}"):
-                check_form(await table.schema(), f"{self._place}/{name}")
-        return table
-
-    async def _table(self, name: str) -> _core.CoreTable | None:
-        """A table that follows every commit; None where there is none yet."""
-        if name not in self._tables:
-            with self._place.during(f"open the table {name}"):
-                table = await _core.find(self._connection, name)
-                if table is None:
-                    return None
-                if self._pinned_to_now:
-                    await table.checkout(await table.version())
-            self._tables[name] = table
-        return self._tables[name]
-
-
-class Snapshot(LanceTables):
-    """The tables as they were when each was first looked at: the chunks at once, others as they are read."""
-
-    def __init__(
-        self, place: Place, connection: _core.CoreConnection, names: Names, *, stands_still: bool = False
-    ) -> None:
-        """Of the connection, `stands_still` says that what is opened by it follows no commits anyway."""
-        super().__init__(place, connection, names)
-        self._pinned_to_now = not stands_still
-        self._schemas: dict[str, pa.Schema] = {}
-
-    async def _schema(self, table: _core.CoreTable) -> pa.Schema:
-        """Read once: of what stands still."""
-        name = table.name()
-        if name not in self._schemas:
-            self._schemas[name] = await super()._schema(table)
-        return self._schemas[name]
-
-    async def snapshot(self) -> LanceTables:
-        """This: it is one already."""
-        return self
-
-    async def taken(self) -> Self:
-        """This, with the chunks as they are now."""
-        await self._table(self._names.chunks)
-        return self
+        return Chunks(place=self._place, table=table, schema=schema)

@@ -54,11 +54,6 @@ class Tables:
     connection: CoreConnection
     space: EmbeddingSpace
 
-    async def pinned(self, name: str) -> EmbeddingSpace | None:
-        """The space of a table's vectors; None where there is no such table."""
-        table = await self.find(name)
-        return None if table is None else await self._space_of(table)
-
     async def find(self, name: str) -> CoreTable | None:
         """A fresh handle of a table; None where there is none."""
         with self.place.during(f"open the table {name}"):

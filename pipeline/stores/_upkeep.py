@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from pipeline.errors import StoreUnavailable
 from pipeline.stores import _core, _indexes
+from pipeline.stores._place import Place
 from pipeline.stores._replacing import sweep
 from pipeline.upkeep import Policy
+
+log = logging.getLogger(__name__)
 
 SMALL_FRAGMENTS = 20
 """Upkeep waits until so many commits have left a small file each, …"""
@@ -19,14 +25,6 @@ UNINDEXED_SHARE = 200
 MOST_SEGMENTS = 16
 """Each time that an index of vectors is extended, it gets another segment, and the rows in it stay a file of
 their own. With so many, upkeep makes it anew; `docweave maintain` does so earlier."""
-
-SCATTERED_SHARE = 1 / 4
-"""Compacting the journal writes all of it anew. It waits until so large a share is new, …"""
-SCATTERED_FRAGMENTS = 400
-"""… or there are so many files: each adds half a millisecond to a look-up."""
-KEEP_JOURNAL = timedelta(milliseconds=1)
-"""Its earlier versions serve nobody, and hold the space of what was evicted. A look-up or a write that one is
-taken from under is repeated."""
 
 ALWAYS = timedelta(days=36_500)
 """Keeps every version."""
@@ -58,14 +56,14 @@ async def is_split(table: _core.CoreTable, indexes: Iterable[_core.CoreIndex]) -
     return small - segments(indexes) + 1 >= SMALL_FRAGMENTS
 
 
-async def is_scattered(journal: _core.CoreTable) -> bool:
-    """Looking up suffers, more than compacting costs."""
-    stats = await journal.stats()
-    fragments = stats["fragment_stats"]
-    new = stats["num_rows"] - fragments["lengths"]["max"]
-    return fragments["num_fragments"] >= SCATTERED_FRAGMENTS or (
-        fragments["num_fragments"] >= SMALL_FRAGMENTS and new >= stats["num_rows"] * SCATTERED_SHARE
-    )
+@contextmanager
+def may_wait(place: Place, what: str) -> Iterator[None]:
+    """What is not done now is done by a later run: that others are in the way, or the storage, is logged."""
+    try:
+        with place.during(what):
+            yield
+    except StoreUnavailable as error:
+        log.warning("left for the next run: %s", error)
 
 
 async def tend(table: _core.CoreTable, policy: Policy, *, chunks: bool) -> None:

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
-import anyio
 import pyarrow as pa
 
-from pipeline.errors import SpaceMismatch, StoreRefused, StoreUnavailable
 from pipeline.protocols import Lost
 from pipeline.records import Column, DocumentState, Embedded, EmbeddingSpace, LatestRun, Spending, Vectors
-from pipeline.stores import _core, _halves, _journal, _predicates, _replacing, _rows
-from pipeline.stores._abreast import one_at_a_time
-from pipeline.stores._column_fields import drop, owed, pinned_columns
-from pipeline.stores._columns import OURS, Unfit, check_columns
-from pipeline.stores._conditional_put import check_conditional_put
-from pipeline.stores._core_writing import Merge, merge
-from pipeline.stores._generations import Generations, Standing
-from pipeline.stores._lease import Lease, Leases, Row
+from pipeline.stores import _core, _halves, _predicates, _rows
+from pipeline.stores._columns import Unfit, check_columns
+from pipeline.stores._journal import Journal, make_room
+from pipeline.stores._opened import Opened
 from pipeline.stores._place import Place
 from pipeline.stores._reading import LanceTables
-from pipeline.stores._schema import JOURNAL, LEASE, RUNS, SPENDING, Names, schema_of
+from pipeline.stores._schema import RUNS, SPENDING, schema_of
 from pipeline.stores._shape import check_groups, check_keys, check_space, check_vectors
 from pipeline.stores._tables import Tables, repeated
+from pipeline.stores._tenure import Tenure, Wanted
 from pipeline.stores._text import well_formed
-from pipeline.stores._upkeep import KEEP_JOURNAL, is_scattered, is_slow, tend
+from pipeline.stores._upkeep import is_slow, may_wait, tend
+from pipeline.stores._writing import BothTables
 from pipeline.upkeep import Policy
 
 log = logging.getLogger(__name__)
@@ -39,8 +33,6 @@ CACHES = (64 << 20, 32 << 20)
 commit adds to them: 38,000 documents then take 65 MB more."""
 JOURNAL_BYTES = 2_000_000_000
 """Two million vectors of 1,024 int8 codes."""
-LOOK_AFTER = 50
-"""Writes to the journal between two looks at how large it has become."""
 
 
 class LanceStore(LanceTables):
@@ -49,30 +41,13 @@ class LanceStore(LanceTables):
     Opening it writes nothing: the tables are made by the first write.
     """
 
-    def __init__(
-        self,
-        place: Place,
-        connection: _core.CoreConnection,
-        space: EmbeddingSpace,
-        journal_bytes: int,
-    ) -> None:
-        super().__init__(place, connection, Names())
-        self._generations = Generations(place, connection)
-        self._leases = Leases(place, connection)
-        self._lease: Lease | None = None
-        self._writer = ""
-        self._rebuild = False
-        self._generation: int | None = None
-        self._staged = False
-        self._reused: Names | None = None
-        self._space = space
-        self._journal_bytes = journal_bytes
-        self._journal_writes = 0
-        self._writing: Tables | None = None
-        self._turn = anyio.Lock()
-        self._declared: Sequence[Column] = ()
+    def __init__(self, opened: Opened, tenure: Tenure, journal: Journal, policy: Policy) -> None:
+        super().__init__(opened, tenure.names)
+        self._tenure = tenure
+        self._space = tenure.space
+        self._journal = journal
+        self._policy = policy
         self._unfit = Unfit()
-        self._policy = Policy()
 
     @classmethod
     async def open(  # noqa: PLR0913 - two that every store has, and its settings by name
@@ -112,11 +87,11 @@ class LanceStore(LanceTables):
         check_columns(columns)
         place = Place.at(uri, options)
         connection = await place.opened(_core.connect(place.uri, place.options, _core.session(*CACHES)))
-        store = cls(place, connection, space, journal_bytes)
-        store._rebuild, store._generation, store._declared = rebuild, generation, columns
-        store._policy = policy
-        await store._choose()
-        return store
+        opened = Opened(place, connection)
+        wanted = Wanted(space=space, columns=columns, rebuild=rebuild, generation=generation)
+        tenure = Tenure(opened, wanted)
+        await tenure.choose()
+        return cls(opened, tenure, Journal(opened, space, journal_bytes), policy)
 
     @asynccontextmanager
     async def lease(
@@ -135,35 +110,17 @@ class LanceStore(LanceTables):
             SpaceMismatch: it has rebuilt them in the meantime.
             StoreError: as `open`.
         """
-        while self._lease is None:
-            staged = self._staged
-            async with self._leases.held(
-                "staged" if staged else "live", doing, wait=wait, tell=tell
-            ) as lease:
-                await self._choose()  # whoever had them may have switched
-                if self._staged == staged:
-                    self._lease = lease
-                    try:
-                        await self._mend()
-                        yield lease.row.token or ""
-                    finally:
-                        self._lease = None
-                    return
-        raise RuntimeError("a store has one lease at a time")
+        async with self._tenure.held(doing, wait=wait, tell=tell):
+            self._names = self._tenure.names
+            await self._mend()
+            yield self._tenure.run
 
-    @asynccontextmanager
-    async def join(self, lease: str) -> AsyncIterator[None]:
+    def join(self, lease: str) -> AbstractAsyncContextManager[None]:
         """Write under a lease that another process has, until the block ends: each other documents.
 
         Upkeep is left to whoever has the lease. Once it is lost, writes raise StoreUnavailable.
         """
-        row = Row(tables="staged" if self._staged else "live", beat=0, token=lease)
-        self._lease = Lease(leases=self._leases, row=row, wait=0, tell=log.info)
-        self._writer = uuid.uuid4().hex
-        try:
-            yield
-        finally:
-            self._lease, self._writer = None, ""
+        return self._tenure.joined(lease)
 
     async def space(self) -> EmbeddingSpace:
         """The space that it was opened for: it holds no other."""
@@ -208,13 +165,11 @@ class LanceStore(LanceTables):
         found: dict[str, Vectors] = {}
         for some in _predicates.in_turns(group_keys):
             where = _predicates.among("group_key", some)
-            for names in (self._reused, self._names):
+            for names in (self._tenure.reused, self._names):
                 if names:
                     rows = await self._held(names.chunks, _rows.VECTOR_COLUMNS, where)
                     found |= _rows.vectors(rows, self._space)
-            missing = [key for key in some if key not in found]
-            if missing and self._journal_bytes:
-                found |= await repeated(partial(self._journalled, missing))
+            found |= await self._journal.find([key for key in some if key not in found])
         return found
 
     async def journal(self, vectors: Mapping[str, Vectors]) -> None:
@@ -223,14 +178,11 @@ class LanceStore(LanceTables):
         Raises:
             StoreError: as `replace`.
         """
-        if not (vectors and self._journal_bytes):
+        if not (vectors and self._journal.is_kept):
             return
         check_groups(vectors, self._space)
-        tables = await self._to_write()
-        rows = _journal.journal_rows(vectors, self._space)
-        await repeated(lambda: tables.append(JOURNAL, rows))
-        self._journal_writes += 1
-        if self._journal_writes % LOOK_AFTER == 0:
+        await self._journal.add(await self._tenure.tables(), vectors)
+        if self._journal.wants_a_look:
             await self._tend_journal()
 
     async def spent(self, spending: Spending) -> None:
@@ -239,7 +191,7 @@ class LanceStore(LanceTables):
         Raises:
             StoreError: as `replace`.
         """
-        tables = await self._to_write()
+        tables = await self._tenure.tables()
         await tables.append(SPENDING, _rows.spending_row(spending, self._space))
 
     async def ran(self, run: LatestRun) -> None:
@@ -250,10 +202,14 @@ class LanceStore(LanceTables):
         Raises:
             StoreError: as `replace`.
         """
-        tables = Tables(self._place, self._connection, self._space)
-        before = {one.source: one for one in await self.runs()}
-        row = _rows.run_row(run.following(before.get(run.source)), self._space)
+        tables = Tables(self._place, self._opened.connection, self._space)
+        before = await self._runs(_predicates.among("source", [run.source]))
+        row = _rows.run_row(run.following(before[0] if before else None), self._space)
         await repeated(lambda: tables.put(RUNS, row, by="source"))
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Where several write under one lease: those of this machine one after the other."""
+        return self._tenure.turn()
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.
@@ -270,21 +226,11 @@ class LanceStore(LanceTables):
             return
         check_keys(latest)
         check_vectors(latest, self._space)
-        tables = await self._to_write()
+        both = await self._to_write()
         # As they are in the tables: others may have declared columns that these settings do not know.
-        chunk_columns, document_columns = [await self._columns_in(name) for name in self._names.both]
-        self._unfit.tell(document_columns, [d.prepared for d in latest])
-        with self._place.during("store documents"):
-            prepared = [d.prepared for d in latest]
-            rows = _rows.chunk_rows(latest, self._space, chunk_columns)
-            states = _rows.document_rows(prepared, self._space, document_columns)
-            pairs = [(d.state.source, d.state.key) for d in prepared]
-            chunks = partial(tables.get, self._names.chunks)
-            # Through an index on the id, a merge would pass by the primary key's protection.
-            anew = Merge(when_matched_update_all=True, when_not_matched_insert_all=True)
-            async with self._in_order():
-                await _replacing.put(rows, pairs, self._about(pairs), chunks, self._still_ours)
-                await merge(await tables.get(self._names.documents), states, anew)
+        of_chunks, of_documents = [await self._opened.columns(name) for name in self._names.both]
+        self._unfit.tell(of_documents, [d.prepared for d in latest])
+        await both.put(latest, of_chunks, of_documents)
 
     async def touch(self, states: Sequence[DocumentState]) -> None:
         """Store new marks; the rows stay as they are. What is not stored is left out.
@@ -293,15 +239,8 @@ class LanceStore(LanceTables):
             StoreError: as `replace`.
         """
         latest = list({(state.source, state.key): state for state in states}.values())
-        if not latest:
-            return
-        tables = await self._to_write()
-        await self._still_ours()
-        with self._place.during("store marks"):
-            rows = _rows.state_rows(latest, self._space)
-            async with self._in_order():
-                documents = await tables.get(self._names.documents)
-                await merge(documents, rows, Merge(when_matched_update_all=True))
+        if latest:
+            await (await self._to_write()).mark(latest)
 
     async def remove(self, source: str, keys: Sequence[str]) -> None:
         """Remove these documents' rows: one commit on each table.
@@ -309,18 +248,9 @@ class LanceStore(LanceTables):
         Raises:
             StoreError: as `replace`.
         """
-        stored = [key for key in keys if well_formed(key) == key]
-        if not stored:
-            return
-        where = _predicates.documents((source, key) for key in stored)
-        tables = await self._to_write()
-        await self._still_ours()
-        with self._place.during("remove documents"):
-            chunks = partial(tables.get, self._names.chunks)
-            about = self._about([(source, key) for key in stored])
-            await _replacing.announce(about, await (await chunks()).schema(), chunks, self._still_ours)
-            await (await chunks()).delete(where)
-            await (await tables.get(self._names.documents)).delete(where)
+        stored = [(source, key) for key in keys if well_formed(key) == key]
+        if stored:
+            await (await self._to_write()).remove(stored)
 
     async def drop_columns(self, names: Sequence[str]) -> None:
         """Have these columns no longer; names that are no columns of metadata are left out.
@@ -328,12 +258,7 @@ class LanceStore(LanceTables):
         Raises:
             StoreError: as `replace`.
         """
-        tables = await self._to_write()
-        await self._still_ours()
-        with self._place.during("drop columns"):
-            # The chunks last: if it is stopped in between, they still tell that the column is there.
-            for name in reversed(self._names.both):
-                await drop(await tables.get(name), names)
+        await (await self._to_write()).drop_columns(names)
 
     async def upkeep(self) -> None:
         """Compact and extend the indexes, where enough has been written to need it; make room in the journal.
@@ -344,16 +269,16 @@ class LanceStore(LanceTables):
         Raises:
             StoreRefused: the storage turns us away.
         """
-        if self._writer:
+        if self._tenure.writer:
             return
-        with self._may_wait("add columns"):
-            if await self._owes_columns():
-                await self._to_write()
+        with may_wait(self._place, "add columns"):
+            if await self._tenure.owes_columns():
+                await self._tenure.tables()
         for name in (*self._names.both, SPENDING, RUNS):
-            with self._may_wait(f"compact {name}"):
-                table = await self._table(name)
+            with may_wait(self._place, f"compact {name}"):
+                table = await self._opened.find(name)
                 if table and await is_slow(table):
-                    slow = await (await self._to_write()).find(name)
+                    slow = await (await self._tenure.tables()).find(name)
                     if slow:
                         await tend(slow, self._policy, chunks=name == self._names.chunks)
         await self._tend_journal()
@@ -367,7 +292,7 @@ class LanceStore(LanceTables):
         Raises:
             StoreError: as `replace`.
         """
-        await self._to_write()
+        await self._tenure.tables()
         return self._names.generation
 
     async def lost(self) -> Lost:
@@ -376,11 +301,11 @@ class LanceStore(LanceTables):
         Raises:
             StoreError: as `open`.
         """
-        live = LanceTables(self._place, self._connection, await self._generations.names())
+        live = LanceTables(Opened(self._place, self._opened.connection), await self._tenure.live())
         lost: dict[str, tuple[int, int]] = {}
         for source, (documents, _) in (await live.counts()).items():
             there = await live.keys(source)
-            lost[source] = (len(there - await self.keys(source)) if self._staged else 0, documents)
+            lost[source] = (len(there - await self.keys(source)) if self._tenure.staged else 0, documents)
         return lost
 
     async def publish(
@@ -398,51 +323,15 @@ class LanceStore(LanceTables):
         Raises:
             StoreError: as `replace`; to publish again completes it.
         """
-        if not self._staged:
+        if not self._tenure.staged:
             return
-        tables = await self._to_write()
+        await self.stage()
         for source in set(await self.sources()) - set(sources) if sources is not None else ():
             await self.remove(source, sorted(await self.keys(source)))
-        async with self._lease.also("live") if self._lease else nullcontext():
-            await self._still_ours()
+        async with self._tenure.of_live_too():
+            await self._tenure.check()
             may(await self.lost())
-            await self._generations.switch(self._names.generation)
-            self._staged, self._reused = False, None
-            await tables.clear(await self._generations.read())
-
-    async def _choose(self) -> None:
-        """Set the tables that are to be read and written, as things stand.
-
-        Raises:
-            SpaceMismatch: the live ones hold another space, and are not to be rebuilt.
-            StoreRefused: the generation that was asked for is neither live nor staged any more.
-        """
-        standing = await self._generations.read()
-        live = Names(standing.live)
-        held = {await self._pinned(name) for name in live.both} - {None}
-        rebuild = self._rebuild and bool(held) and self._generation != standing.live
-        if held - {self._space} and not rebuild:
-            raise SpaceMismatch(
-                f"{self._place} holds vectors of {held.pop()}, and the settings ask for {self._space}; "
-                "these cannot be compared. Go back to the model that the tables were made with, choose "
-                "another store.uri, or build the tables anew with `docweave ingest --rebuild`"
-            )
-        self._names, self._staged, self._reused = live, rebuild, None
-        if rebuild:
-            self._names = await self._beside_live(standing)
-            self._reused = live if held == {self._space} else None
-        self._tables.clear()
-        self._writing = None
-
-    async def _beside_live(self, standing: Standing) -> Names:
-        """The tables of the rebuild that is under way, if it is to this space, or of a new one."""
-        if self._generation not in (None, standing.staged):
-            raise StoreRefused(f"{self._place}: another rebuild has taken this one's place")
-        if standing.staged is not None:
-            names = Names(standing.staged)
-            if {await self._pinned(name) for name in names.both} <= {self._space, None}:
-                return names
-        return Names(standing.last + 1)
+            await self._tenure.switch()
 
     async def _mend(self) -> None:
         """Undo what a run was stopped in the middle of, between its commits on the two tables.
@@ -450,122 +339,32 @@ class LanceStore(LanceTables):
         Of the documents of the last batch, those whose chunks are not as their marks say get no marks, so
         that the next ingest reads them again; chunks of documents that have no marks at all go.
         """
-        table = await self._table(self._names.chunks)
-        if table is None or await self._table(self._names.documents) is None:
-            return
-        with self._place.during("look whether the last run came to its end"):
-            told = await _replacing.announced(table)
-        for pairs in _halves.batches(told):
-            where = _predicates.with_keys_of(pairs)
-            chunks = await self._select(self._names.chunks, _halves.CHUNK_COLUMNS, where)
-            documents = await self._select(self._names.documents, _halves.DOCUMENT_COLUMNS, where)
-            orphans, torn = _halves.left(pairs, chunks, documents)
-            if orphans or torn:
-                log.warning("%s: a run was stopped while it stored %d documents", self._place, len(pairs))
-            if torn:
-                await self.touch([_halves.unmarked(source, key) for source, key in torn])
-            if orphans:
-                writing = await self._to_write()
-                await self._still_ours()
-                with self._place.during("remove what a stopped run left"):
-                    gone = _predicates.documents(orphans)
-                    await (await writing.get(self._names.chunks)).delete(gone)
-
-    def _about(self, pairs: Sequence[tuple[str, str]]) -> Callable[[str | None], str]:
-        run = self._lease.row.token if self._lease else None
-        return lambda told: _halves.about(pairs, told, run=run or "", writer=self._writer)
-
-    def _in_order(self) -> AbstractAsyncContextManager[None]:
-        """Where several write under one lease: those of this machine one after the other."""
-        return one_at_a_time(self._place) if self._writer else nullcontext()
-
-    async def _still_ours(self) -> None:
-        """Raise if what this run would write is no longer true.
-
-        Because it had a lease that another took over, or because its tables are neither live nor staged.
-        """
-        if self._lease:
-            await self._lease.check()
-        standing = await self._generations.read()
-        if self._names.generation != (standing.staged if self._staged else standing.live):
-            raise StoreUnavailable(f"{self._place}: the tables were rebuilt by somebody else while this ran")
-
-    async def _columns_of_others(self) -> list[Column]:
-        """Columns of the live tables that these settings do not declare: a rebuild keeps them."""
-        live = await self._table((await self._generations.names()).chunks)
-        if live is None:
-            return []
-        mine = OURS.union(column.name for column in self._declared)
-        with self._place.during("read the columns of the live tables"):
-            return [column for column in pinned_columns(await live.schema()) if column.name not in mine]
-
-    async def _owes_columns(self) -> bool:
-        """Whether columns are declared that the tables have not, and nobody has written yet who adds them."""
-        if self._writing or not self._declared:
-            return False
-        tables = [await self._table(name) for name in self._names.both]
-        return any([owed(await table.schema(), self._declared) for table in tables if table])
+        async for half in _halves.found(self._opened, self._names):
+            log.warning("%s: a run was stopped while it stored %d documents", self._place, half.documents)
+            if half.torn:
+                await self.touch([_halves.unmarked(source, key) for source, key in half.torn])
+            if half.orphans:
+                await (await self._to_write()).remove_chunks(half.orphans)
 
     async def _tend_journal(self) -> None:
         """Make room where it is over its size, and compact it where that pays."""
-        with self._may_wait("make room in the journal"):
-            journal = await self._beside(JOURNAL)
-            if journal is None or not self._journal_bytes:
-                return
-            ages = await self._select(JOURNAL, _journal.AGE_COLUMNS)
-            gone = _journal.to_evict(ages, self._journal_bytes)
-            if gone or await is_scattered(journal):
-                tables = await self._to_write()
-                async with tables.lease(LEASE) as ours:
-                    table = await tables.find(JOURNAL)
-                    if ours and table:
-                        if gone:
-                            await table.delete(f"kept_at <= timestamp '{gone.isoformat()}'")
-                        keep = round(KEEP_JOURNAL.total_seconds() * 1000)
-                        await table.optimize(cleanup_since_ms=keep, delete_unverified=False)
+        with may_wait(self._place, "make room in the journal"):
+            due = await self._journal.due()
+            if due:
+                await make_room(await self._tenure.tables(), due)
 
-    @contextmanager
-    def _may_wait(self, what: str) -> Iterator[None]:
-        """What is not done now is done by a later run."""
-        try:
-            with self._place.during(what):
-                yield
-        except StoreUnavailable as error:
-            log.warning("left for the next run: %s", error)
-
-    async def _journalled(self, group_keys: Sequence[str]) -> dict[str, Vectors]:
-        """Those that the journal has."""
-        where = _predicates.among("group_key", group_keys)
-        try:
-            if await self._beside(JOURNAL) is None:
-                return {}
-            rows = await self._select(JOURNAL, _journal.FOUND_COLUMNS, where)
-        except StoreUnavailable:
-            self._tables.pop(JOURNAL, None)  # somebody may have dropped it
-            raise
-        return _journal.journalled(rows, self._space)
-
-    async def _to_write(self) -> Tables:
-        """The tables, made ready by the first who writes."""
-        async with self._turn:
-            if self._writing is None:
-                await check_conditional_put(self._place)
-                tables = Tables(self._place, self._connection, self._space)
-                if self._lease:
-                    await self._lease.check()
-                columns = list(self._declared)
-                if self._staged:
-                    columns += await self._columns_of_others()
-                    await self._generations.stage(self._names.generation)
-                    await tables.clear(await self._generations.read())
-                if not (self._writer and await tables.made(self._names, columns)):
-                    await tables.make(self._names, columns)
-                self._tables.clear()  # what was opened to look may have been made anew
-                self._writing = tables
-        return self._writing
+    async def _to_write(self) -> BothTables:
+        """The chunks and the documents, made ready by the first who writes."""
+        return BothTables(
+            tables=await self._tenure.tables(),
+            names=self._names,
+            run=self._tenure.run,
+            writer=self._tenure.writer,
+            still_ours=self._tenure.check,
+        )
 
     async def _held(self, name: str, columns: list[str], where: str) -> pa.Table:
         """These columns of the rows for which `where` holds; none while no table of this space is there."""
-        if self._writing is None and await self._pinned(name) != self._space:
+        if not self._tenure.is_ready and await self._opened.space(name) != self._space:
             return schema_of(name, self._space).empty_table().select(columns)
-        return await self._select(name, columns, where)
+        return await self._opened.select(name, columns, where)

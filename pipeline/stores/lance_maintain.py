@@ -11,12 +11,12 @@ from pathlib import Path
 from pipeline.errors import StoreBusy, StoreUnavailable
 from pipeline.stores import _core
 from pipeline.stores._generations import Generations, Standing
+from pipeline.stores._journal import KEEP_JOURNAL
 from pipeline.stores._lease import Lease, Leases
 from pipeline.stores._maintenance import Subject, look, work
 from pipeline.stores._place import Place
 from pipeline.stores._schema import JOURNAL, LEASE, LIVE, RUNS, SPENDING, Names, pinned_space
 from pipeline.stores._tables import Tables
-from pipeline.stores._upkeep import KEEP_JOURNAL
 from pipeline.upkeep import Policy, Tended
 
 CACHES = (64 << 20, 32 << 20)

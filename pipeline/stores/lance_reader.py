@@ -20,8 +20,9 @@ from pipeline.records import (
 from pipeline.stored import Moment, Stored, StoredMarks
 from pipeline.stores import _core
 from pipeline.stores._generations import Generations
+from pipeline.stores._opened import Still
 from pipeline.stores._place import Place
-from pipeline.stores._reading import LanceTables, Snapshot
+from pipeline.stores._reading import LanceTables
 
 
 class LanceReader:
@@ -58,7 +59,7 @@ class LanceReader:
             StoreError: as `open`.
         """
         names = await self._generations.names()
-        return await Snapshot(self._place, self._still, names, stands_still=True).taken()
+        return await LanceTables(Still(self._place, self._still, follows_none=True), names).snapshot()
 
     async def space(self) -> EmbeddingSpace | None:
         """As `LanceTables.space`."""

@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 
 import anyio
@@ -290,6 +290,10 @@ class MemoryStore:
         """Keep how a run went, in place of the one before it over the same source."""
         before = self._runs.get(run.source)
         self._runs[run.source] = run.following(before)
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Nobody else writes."""
+        return nullcontext()
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.

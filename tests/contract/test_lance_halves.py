@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.records import Filter
-from pipeline.stores import lance
+from pipeline.stores import _writing
+from pipeline.stores._tables import Tables
 from pipeline.stores.lance import LanceStore
 from tests.fakes import OracleEmbedder
 from tests.world import World
@@ -39,7 +40,7 @@ async def stopped(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(lance, "merge", no_more)
+        patch.setattr(_writing, "merge", no_more)
         with pytest.raises(Stopped):
             yield
 
@@ -84,15 +85,15 @@ async def test_a_removed_document_that_comes_back_with_its_version(
     gone = world.items.items.pop("3.md")
     store = world.store
     assert isinstance(store, LanceStore)
-    get = lance.Tables.get
+    get = Tables.get
 
-    async def not_documents(self: lance.Tables, name: str) -> Any:
+    async def not_documents(self: Tables, name: str) -> Any:
         if name == "documents":
             raise Stopped
         return await get(self, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lance.Tables, "get", not_documents)
+        patch.setattr(Tables, "get", not_documents)
         with pytest.raises(Stopped):
             await world.ingest()
     assert "3.md" not in await found(world, "onion")
@@ -105,7 +106,7 @@ async def test_a_removed_document_that_comes_back_with_its_version(
 async def test_a_run_that_came_to_its_end_leaves_nothing_to_do(world: World) -> None:
     store = world.store
     assert isinstance(store, LanceStore)
-    versions = [await (await store._to_write()).get(name) for name in store._names.both]
+    versions = [await (await store._tenure.tables()).get(name) for name in store._names.both]
     before = [await table.version() for table in versions]
     del world.items.items["1.md"]
     await next_run(world)

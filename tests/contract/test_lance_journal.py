@@ -17,11 +17,11 @@ import pytest
 
 from pipeline.errors import StoreRefused
 from pipeline.records import EmbeddingSpace
-from pipeline.stores import _tables, lance
-from pipeline.stores._journal import journal_rows
+from pipeline.stores import _journal, _tables
+from pipeline.stores._journal import LOOK_AFTER, journal_rows
 from pipeline.stores._schema import LEASE
 from pipeline.stores._upkeep import SMALL_FRAGMENTS
-from pipeline.stores.lance import LOOK_AFTER, LanceStore
+from pipeline.stores.lance import LanceStore
 from pipeline.stores.lance_reader import LanceReader
 from tests.contract.store_contract import SPACE, codes, drawn, embedded, numbered, run_at, spent_at
 
@@ -248,7 +248,7 @@ async def test_what_is_evicted_gives_its_space_back_within_a_run_too(uri: str) -
 async def test_stores_that_write_look_up_and_compact_at_once_lose_nothing(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lance, "LOOK_AFTER", 5)
+    monkeypatch.setattr(_journal, "LOOK_AFTER", 5)
     stores = [await LanceStore.open(uri, space=SPACE, journal_bytes=150_000) for _ in range(4)]
 
     async def pay(number: int) -> None:
@@ -271,7 +271,7 @@ async def test_a_lease_is_had_by_one_and_ends_with_whoever_dies(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores = [await LanceStore.open(uri, space=SPACE) for _ in range(2)]
-    first, second = [await store._to_write() for store in stores]
+    first, second = [await store._tenure.tables() for store in stores]
     async with first.lease(LEASE) as mine:
         async with second.lease(LEASE) as theirs:
             assert (mine, theirs) == (True, False)

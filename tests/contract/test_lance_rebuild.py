@@ -174,7 +174,7 @@ async def test_tables_that_somebody_who_was_killed_has_not_dropped_are_dropped_b
     database = await lancedb.connect_async(uri)
     for name in ("chunks_next", "documents_next"):  # of a rebuild by an earlier version
         await database.create_table(name, schema=pa.schema([("id", pa.string())]))
-    await Generations(rebuild._place, rebuild._connection).forget_previous()  # and is killed here
+    await Generations(rebuild._place, rebuild._opened.connection).forget_previous()  # and is killed here
     await maintain(uri, tell=print, dry_run=True)
     assert {"chunks", "documents", "chunks_next", "documents_next"} < await tables_in(uri)
     await maintain(uri, tell=print)

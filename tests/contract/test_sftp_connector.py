@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +23,7 @@ from pydantic import SecretStr, ValidationError
 
 from config.load import load_settings
 from connectors import _ssh
-from connectors._ssh import Login
+from connectors._ssh import Connection, Login
 from connectors.files import FilesSettings, RemoteFiles, files_connector
 from connectors.files.sftp import SftpFolder
 from pipeline.errors import ItemUnreadable, SettingsError, SourceRefused, SourceUnavailable
@@ -448,6 +449,42 @@ async def test_without_ssh_it_says_what_is_missing(place: Served, monkeypatch: p
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SourceRefused, match="the command ssh is not installed"):
         await listed(place.connector())
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is run as `ssh`."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    path = tmp_path / "bin" / "ssh"
+    path.parent.mkdir()
+    return path
+
+
+def connected() -> Connection:
+    return Connection(Login(host="files.example.com"), "sources.docs")
+
+
+def test_an_ssh_that_may_not_be_run_is_told(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(program.parent))
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o644)
+    with pytest.raises(
+        SourceRefused, match=r"sources\.docs: the command ssh may not be run; valid: one on PATH"
+    ):
+        connected()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(SourceUnavailable, match=r"sources\.docs: ssh cannot be started: No such .*TMPDIR"):
+        connected()
+
+
+def test_however_much_ssh_says_it_is_not_held_up_and_the_end_of_it_counts(program: Path) -> None:
+    noise = "head -c 3000000 /dev/zero | tr '\\0' x >&2"
+    program.write_text(f"#!/bin/sh\n{noise}\necho 'Host key verification failed.' >&2\nexit 255\n")
+    program.chmod(0o755)
+    with pytest.raises(SourceRefused, match="the server's host key is not known"):
+        connected().ask(lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -142,8 +142,7 @@ class TestOnPostgresql(SqlContract):
     def outage(self, place: Table) -> Iterator[None]:
         """Its socket is somewhere else meanwhile."""
         socket = Path(place.url.partition("unix_sock=")[2])
-        others = "FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid()"
-        place.run(f"SELECT pg_terminate_backend(pid) {others}")
+        self.hang_up(place)
         place.engine.dispose()
         away = socket.with_suffix(".away")
         socket.rename(away)
@@ -152,8 +151,24 @@ class TestOnPostgresql(SqlContract):
         finally:
             away.rename(socket)
 
+    def hang_up(self, place: Table) -> None:
+        others = "FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid()"
+        place.run(f"SELECT pg_terminate_backend(pid) {others}")
+
     def refusal(self, place: Table) -> AbstractContextManager[object]:
         return patch.object(place, "url", place.url.replace("postgres@", "nobody_at_all@"))
+
+    async def test_a_server_that_goes_away_within_a_listing_is_told_by_our_error_alone(
+        self, place: Table, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        place.run("INSERT INTO documents SELECT n::text, 'x', 1, 'a' FROM generate_series(1, 20000) n")
+        items = place.connector().list_items()
+        await anext(items)
+        self.hang_up(place)
+        with pytest.raises(SourceUnavailable, match=r"^sources\.docs\.table documents: "):
+            async for _ in items:
+                pass
+        assert not caplog.records
 
     @pytest.fixture
     def place(self, postgresql: str) -> Iterator[Table]:

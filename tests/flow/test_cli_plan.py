@@ -27,7 +27,8 @@ def test_a_saved_plan_is_applied_and_what_has_moved_is_told(handbook: Path) -> N
     saved = handbook.parent / "friday.plan"
     planned = run(handbook, "plan", "--save", saved)
     assert planned.exit_code == 0, planned.output
-    assert planned.stdout.splitlines()[-1] == f"Saved to {saved}: docweave ingest --plan {saved}"
+    next_command = f"docweave ingest --plan {saved} -c {handbook}"
+    assert planned.stdout.splitlines()[-1] == f"Saved to {saved}: {next_command}"
     folder = handbook.parent / "documents/handbook"
     (folder / "leave.md").write_text("# Leave\n\nIt is 30 days a year now.")
     (folder / "later.md").write_text("# Later\n\nNobody planned this.")

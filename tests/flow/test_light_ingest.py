@@ -22,7 +22,7 @@ async def main():
     async with build_pipeline(settings) as pipeline, pipeline.store.lease("ingesting notes"):
         [(connector, metadata)] = connectors(settings)
         report = await ingest_source(connector, pipeline, metadata=metadata)
-        indexes = await (await pipeline.store._table("chunks")).list_indices()
+        indexes = await (await pipeline.store._opened.find("chunks")).list_indices()
         uncovered = max(index.num_unindexed_rows for index in indexes)
     tended = {one.table: one for one in await maintain(settings, tell=lambda _: None)}
     print(report.added, report.changed, report.removed, len(report.failures))

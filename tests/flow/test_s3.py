@@ -291,7 +291,7 @@ async def test_a_second_run_waits_and_an_abandoned_lease_is_taken_over(
 
     told: list[str] = []
     silent = _lease._claim("live", "ingesting handbook")
-    await first._leases._take(silent, 0, told.append)  # and is not heard of again
+    await first._tenure._leases._take(silent, 0, told.append)  # and is not heard of again
     async with third.lease("ingesting blog", wait=30, tell=told.append):
         pass
     assert told[-1].startswith("taking over from the run on")

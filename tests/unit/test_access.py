@@ -200,7 +200,7 @@ async def test_a_run_that_is_stopped_between_rows_and_marks_leaves_no_other_labe
     async def stopped(*_: object) -> None:
         raise OSError("the power is gone")
 
-    monkeypatch.setattr("pipeline.stores.lance.merge", stopped)
+    monkeypatch.setattr("pipeline.stores._writing.merge", stopped)
     with pytest.raises(Exception, match="power"):
         await store.replace([embedded("a.md", "one word")])
     monkeypatch.undo()

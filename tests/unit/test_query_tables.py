@@ -14,8 +14,10 @@ from pipeline.clauses import AllOf, AnyOf, Clause, Not, Own, Test
 from pipeline.errors import ServiceUnavailable, SettingsError, SpaceMismatch, StoreRefused, StoreUnavailable
 from pipeline.query import Found, Mode, Question, Table, find, find_in
 from pipeline.query_around import Around
-from pipeline.query_named import Named, Several, check_columns, declared_in, full_name, meant, naming
+from pipeline.query_columns import check_columns, declared_in
+from pipeline.query_named import Named, full_name, meant
 from pipeline.query_rank import place_of
+from pipeline.query_several import Several, naming
 from pipeline.query_tables import merged, nearest
 from pipeline.records import Column, EmbeddingSpace, Filter, Hit, Ranking, Span, Vector
 from pipeline.stores.memory import MemoryStore

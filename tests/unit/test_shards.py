@@ -299,7 +299,7 @@ async def test_a_worker_that_would_make_other_documents_is_refused(yard: Yard) -
 
 async def test_workers_stop_when_the_lease_is_lost(yard: Yard) -> None:
     async def lose(_: Board, store: LanceStore, __: Pipeline) -> None:
-        table = await store._leases._opened()
+        table = await store._tenure._leases._opened()
         await table.update({"token": "'another'", "beat": "beat + 1"}, "tables = 'live'")
 
     yard.before = {1: lose}
@@ -386,8 +386,8 @@ async def test_workers_stop_while_the_tables_are_tended(yard: Yard, monkeypatch:
     yard.before = {2: wait}  # the other is not done before anybody looked
 
     async def upkeep(store: LanceStore) -> None:
-        if store._lease and not store._writer and await yard.tables():
-            board = await (await boards(str(yard.path), {}, store._lease.row.token or "")).opened()
+        if store._tenure.run and not store._tenure.writer and await yard.tables():
+            board = await (await boards(str(yard.path), {}, store._tenure.run)).opened()
             assert await board.take() is None or not (await board.standing())[0]
             seen.append(await board.standing())
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 import numpy as np
 
-from pipeline.records import Vectors
+from pipeline.decide import Step
+from pipeline.plan import Change
+from pipeline.records import Embedded, Vectors
 from pipeline.report import SourceReport, ignore
 from pipeline.stores.memory import MemoryStore
 from pipeline.write import Writer
-from tests.contract.store_contract import SPACE
+from tests.contract.store_contract import SPACE, embedded
 
 
 class SlowStore(MemoryStore):
@@ -37,3 +40,45 @@ async def test_who_has_nothing_to_write_does_not_wait_for_a_commit_under_way() -
             await writer.complete({}, [])
         store.may_end.set()
     assert await store.vectors(["a"])
+
+
+class CrowdedStore(MemoryStore):
+    """Others commit until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(SPACE)
+        self.waits, self.may_go = anyio.Event(), anyio.Event()
+        self.did: list[str] = []
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        self.waits.set()
+        await self.may_go.wait()
+        yield
+
+    async def journal(self, vectors: Mapping[str, Vectors]) -> None:
+        self.did.append(f"kept {' '.join(vectors)}")
+        await super().journal(vectors)
+
+    async def replace(self, documents: Sequence[Embedded]) -> None:
+        self.did.append(f"stored {' '.join(one.prepared.state.key for one in documents)}")
+        await super().replace(documents)
+
+
+async def test_what_comes_while_others_commit_is_kept_at_once_and_goes_into_the_same_commit() -> None:
+    store, report = CrowdedStore(), SourceReport(source="notes")
+    writer = Writer(store=store, report=report, observe=ignore, journal=True)
+    documents = [embedded(key) for key in ("a.md", "b.md")]
+    writer.expect(
+        [Step(change=Change.ADDED, prepared=one.prepared, state=None, known={}) for one in documents]
+    )
+    paid = np.ones((1, SPACE.dimensions), np.int8)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writer.complete, {"of a": paid}, documents[:1])
+        await store.waits.wait()
+        assert store.did == ["kept of a"]
+        tasks.start_soon(writer.complete, {"of b": paid}, documents[1:])
+        await anyio.wait_all_tasks_blocked()
+        store.may_go.set()
+    assert store.did == ["kept of a", "kept of b", "stored a.md b.md"]
+    assert report.added == 2
