@@ -12,6 +12,7 @@ import typer
 
 from apps.exits import ExitCode, ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
+from apps.suggested import copyable
 from pipeline.errors import SettingsError
 
 
@@ -53,7 +54,7 @@ def audit(  # noqa: PLR0913 - a command's options
     docweave audit --repair; docweave ingest
     docweave audit --json | jq '.findings[] | select(.kind == "text").key'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         if approve_removals is not None and not repair:
             raise SettingsError("--approve-removals is about --repair")
         settings = settings_in(config)
@@ -68,6 +69,6 @@ def audit(  # noqa: PLR0913 - a command's options
             print_json({**report.as_json(), "repaired": mended})
         else:
             for line in auditing.lines(report, repaired, asked):
-                typer.echo(line)
+                typer.echo(copyable(line, config))
         if not report.clean:
             raise typer.Exit(ExitCode.DOCUMENTS_FAILED)

@@ -36,7 +36,7 @@ def backup(
     docweave backup s3://backups/handbook         with the options of the store, where that is on S3 too
     docweave backup /backups/handbook --json | jq .bytes
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         from config import backup as copying
 
@@ -62,7 +62,7 @@ def restore(
     docweave restore /backups/handbook
     docweave audit                    is all of it true?
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         from config import backup as copying
 

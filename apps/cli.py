@@ -53,6 +53,7 @@ from apps.options import (
 from apps.rollback import rollback
 from apps.serve import serve
 from apps.show import show
+from apps.suggested import copyable
 from apps.up import up
 from pipeline.errors import SettingsError
 
@@ -142,7 +143,7 @@ def ingest(  # noqa: PLR0913 - a command's options
     docweave ingest --plan friday.plan
     docweave ingest --json | jq '.sources[].failures'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         names = sources or []
         settings = settings_in(config)
         _check_names(settings, names)
@@ -157,13 +158,13 @@ def ingest(  # noqa: PLR0913 - a command's options
         watch = run_ingest(config, names, rebuild=rebuild, approve_removals=approve_removals, plan=plan_file)
         reports = [watch.reports[name] for name in watch.reports if name not in watch.errors]
         if as_json:
-            errors = {name: error_json(error) for name, error in watch.errors.items()}
+            errors = {name: error_json(error, config) for name, error in watch.errors.items()}
             print_json({"sources": [one.as_json() for one in reports], "errors": errors})
         else:
             from apps.console import ingest_lines
 
-            _print(ingest_lines(reports))
-        _end(watch.errors, documents_failed=any(not one.complete for one in reports))
+            _print(ingest_lines(reports), config)
+        _end(watch.errors, config, documents_failed=any(not one.complete for one in reports))
 
 
 def plan(  # noqa: PLR0913 - a command's options
@@ -188,7 +189,7 @@ def plan(  # noqa: PLR0913 - a command's options
     docweave plan --save friday.plan  to look at, and to apply by `docweave ingest --plan friday.plan`
     docweave plan --rebuild           after a change of the model: what would everything cost?
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         _check_names(settings, sources or [])
         from apps import tables
@@ -208,7 +209,7 @@ def plan(  # noqa: PLR0913 - a command's options
             print_json(
                 {
                     "sources": [one.as_json() for one in plans],
-                    "errors": {name: error_json(error) for name, error in errors.items()},
+                    "errors": {name: error_json(error, config) for name, error in errors.items()},
                     "tokens": sum(one.tokens for one in plans),
                     "cost_usd": sum(one.cost_usd for one in plans),
                 }
@@ -220,8 +221,8 @@ def plan(  # noqa: PLR0913 - a command's options
             _print(plan_lines(plans, Budgets.of(settings)))
             if save:
                 flag = " --rebuild" if rebuild else ""
-                _print([f"Saved to {save}: docweave ingest{flag} --plan {save}"])
-        _end(errors, documents_failed=any(one.failures for one in plans))
+                _print([f"Saved to {save}: docweave ingest{flag} --plan {save}"], config)
+        _end(errors, config, documents_failed=any(one.failures for one in plans))
 
 
 def search(  # noqa: PLR0913 - a command's options
@@ -256,7 +257,7 @@ def search(  # noqa: PLR0913 - a command's options
     docweave search "notice period" -c team.yaml -c company.yaml    in the tables of both
     docweave search "notice period" --json | jq -r '.hits[].text'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         asked = replace(question_of(question, mode=mode, source=source, access=access), limit=limit)
         asked = fused_by(asked, fusion, vector_weight, text_weight)
         settings = all_settings_in(config)
@@ -281,7 +282,7 @@ def status(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
     docweave status
     docweave status --json | jq '.not_ingested'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         from apps import tables
 
@@ -291,7 +292,7 @@ def status(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
         else:
             from apps.console import status_lines
 
-            _print(status_lines(found))
+            _print(status_lines(found), config)
 
 
 def forget(
@@ -312,12 +313,13 @@ def forget(
     docweave status                   which sources are "not in the settings"?
     docweave forget wiki
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         from apps import tables
         from flows.summary import number
 
         if not yes:
+            asyncio.run(tables.check_forgettable(settings, source))
             if not sys.stdin.isatty():
                 raise SettingsError(f"nobody can be asked whether {source!r} is to be forgotten: add --yes")
             typer.confirm(
@@ -339,7 +341,7 @@ def check(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> N
     docweave check
     docweave check --config production.yaml --json
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         require(config)
         from dataclasses import asdict
 
@@ -351,7 +353,7 @@ def check(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> N
         if as_json:
             print_json({"ok": not wrong, "findings": [asdict(finding) for finding in findings]})
         else:
-            _print(finding_lines(findings))
+            _print(finding_lines(findings), config)
         if wrong:
             settings_wrong = any(finding.what == "settings" for finding in wrong)
             raise typer.Exit(ExitCode.USAGE if settings_wrong else ExitCode.FAILED)
@@ -435,16 +437,16 @@ def _check_names(settings: Settings, names: Sequence[str]) -> None:
     connected(settings, names)
 
 
-def _end(errors: dict[str, Exception], *, documents_failed: bool) -> None:
+def _end(errors: dict[str, Exception], config: Path, *, documents_failed: bool) -> None:
     """Report the sources that failed, and end with the exit code of it all."""
     for name, error in errors.items():
-        report(error, where=f"{name}: ")
+        report(error, where=f"{name}: ", config=config)
     if errors:
         raise typer.Exit(max(code_of(error) for error in errors.values()))
     if documents_failed:
         raise typer.Exit(ExitCode.DOCUMENTS_FAILED)
 
 
-def _print(lines: Sequence[str]) -> None:
+def _print(lines: Sequence[str], config: Path | None = None) -> None:
     for line in lines:
-        typer.echo(line)
+        typer.echo(copyable(line, config))

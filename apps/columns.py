@@ -14,6 +14,7 @@ import typer
 from apps.exits import ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from apps.plain import one_line, table
+from apps.suggested import copyable
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def columns(
     docweave columns --json | jq '.columns[] | select(.unfit > 0)'
     docweave columns --drop year
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         from config.columns import columns_of
 
@@ -59,7 +60,7 @@ def columns(
             )
         else:
             for line in _lines(stored, filled, declared):
-                typer.echo(line)
+                typer.echo(copyable(line, config))
 
 
 async def _read(settings: Settings) -> tuple[Sequence[Column], Mapping[str, tuple[int, int]]]:

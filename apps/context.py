@@ -70,7 +70,7 @@ def context(  # noqa: PLR0913 - a command's options
     docweave context "notice period" --around section --where 'source = handbook'
     docweave context "notice period" --json | jq '.passages[].where'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         asked = question_of(question, mode=mode, source=source, access=access)
         asked = fused_by(asked, fusion, vector_weight, text_weight)
         settings = all_settings_in(config)

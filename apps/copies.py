@@ -37,7 +37,7 @@ def copies(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
     docweave copies
     docweave copies --json | jq '.texts[].documents[].key'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         groups = asyncio.run(_read(settings))
         if as_json:

@@ -16,6 +16,7 @@ import typer
 from apps.exits import ending, print_json
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from apps.plain import one_line, table
+from apps.suggested import copyable
 from flows.environment import prefer_quiet
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def deploy(
     docweave deploy --json | jq '.deployments[] | select(.done == "updated")'
     prefect worker start --pool docweave
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         prefer_quiet()
         from config.schedule import unused
@@ -66,7 +67,7 @@ def deploy(
             print_json(_json(done, left, dry_run=dry_run))
             return
         for line in lines(done, dry_run=dry_run):
-            typer.echo(line)
+            typer.echo(copyable(line, config))
         for name in left:
             typer.echo(f"schedules.{name}: nothing goes by it")
 
@@ -111,7 +112,7 @@ def _verdict(done: Deployed, *, dry_run: bool) -> Iterator[str]:
     said = ", ".join(f"{number} {kind}" for kind, number in counts.items())
     yield f"{'Would be' if dry_run else 'At ' + done.server}: {said}." + (" Nothing was changed." * dry_run)
     if counts["no longer wanted"]:
-        yield "? is no longer in the settings: docweave deploy --prune removes it."
+        yield "? is no longer in the settings: `docweave deploy --prune` removes it."
     if done.pool_made:
         made = "would be made" if dry_run else "was made"
         yield f"The work pool {done.pool!r} was not there, and {made} (type process)."

@@ -13,6 +13,7 @@ import typer
 
 from apps.exits import ExitCode, ending, print_json
 from apps.options import SETTINGS_FILE, AsJson, Config, require
+from apps.suggested import copyable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ def doctor(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
     docweave doctor
     docweave doctor --json | jq '.diagnoses[] | select(.state != "ok")'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         require(config)
         found = asyncio.run(_look(config))
         failed = any(one.state == "fail" for one in found)
@@ -39,7 +40,7 @@ def doctor(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -> 
             print_json({"ok": not failed, "diagnoses": [asdict(one) for one in found]})
         else:
             for line in _lines(found):
-                typer.echo(line)
+                typer.echo(copyable(line, config))
         if failed:
             raise typer.Exit(ExitCode.DOCUMENTS_FAILED)
 

@@ -50,7 +50,7 @@ def embed(  # noqa: PLR0913 - a command's options
     docweave embed --file handbook/fern.md --out fern.parquet
     docweave embed --file handbook/fern.md --json | jq '.chunks[].tokens'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         if bool(texts) == bool(file):
             raise SettingsError("name a TEXT to embed, or a --file PATH, and not both")
         if query and file:

@@ -14,6 +14,7 @@ import typer
 from apps.exits import ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, need, require, settings_in
 from apps.plain import one_line, table
+from apps.suggested import copyable
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def evaluate(  # noqa: PLR0913 - a command's options
     docweave eval questions.yaml --plot eval.svg
     docweave eval questions.yaml --json | jq '.variants[] | {variant, missed}'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         if make:
             _make(file, config, make, seed)
             return
@@ -163,7 +164,8 @@ def _make(file: Path, config: Path, count: int, seed: int) -> None:
             "no chunk of the tables stands under a heading of its own: write the questions yourself"
         )
     _write(file, questions_file(questions, DRAFTED.format(file=file)), new=True)
-    typer.echo(f"Wrote {len(questions)} questions to {file}. Rewrite them, then: docweave eval {file}")
+    then = copyable(f"Rewrite them, then: docweave eval {file}", config)
+    typer.echo(f"Wrote {len(questions)} questions to {file}. {then}")
 
 
 def _write(path: Path, text: str, *, new: bool = False) -> None:

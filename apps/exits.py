@@ -6,13 +6,15 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 import typer
 
 from apps.plain import printable
+from apps.suggested import copyable
 from pipeline.errors import DocweaveError, SettingsError
 
 
@@ -39,18 +41,18 @@ INTERRUPTED = "Interrupted. What was committed stays, and is not paid for again.
 
 
 @contextmanager
-def ending(*, as_json: bool) -> Iterator[None]:
+def ending(*, as_json: bool, config: Path | Sequence[Path] | None = None) -> Iterator[None]:
     """Say what went wrong in the block, once and clearly, and end with its exit code.
 
     With `as_json` the error is the one document on standard output as well. An error that is nobody's but
-    ours keeps its traceback.
+    ours keeps its traceback. Commands that an error suggests read the settings `config`.
     """
     try:
         yield
     except DocweaveError as error:
-        report(error)
+        report(error, config=config)
         if as_json:
-            print_json({"error": error_json(error)})
+            print_json({"error": error_json(error, config)})
         raise typer.Exit(code_of(error)) from None
     except KeyboardInterrupt:
         typer.echo(INTERRUPTED, err=True)
@@ -73,27 +75,28 @@ def code_of(error: Exception) -> ExitCode:
     return ExitCode.USAGE if isinstance(error, SettingsError) else ExitCode.FAILED
 
 
-def report(error: Exception, where: str = "") -> None:
+def report(error: Exception, where: str = "", config: Path | Sequence[Path] | None = None) -> None:
     """Print an error to standard error: one block if it was foreseen, its traceback if not."""
-    if _is_logged(error, where):
+    if _is_logged(error, where, config):
         return
     if not isinstance(error, DocweaveError):
         typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
         typer.echo(f"{_head('error')} {where}this was not foreseen: the lines above say where", err=True)
         return
-    first, *rest = str(error).splitlines() or [type(error).__name__]
+    first, *rest = copyable(str(error), config).splitlines() or [type(error).__name__]
     typer.echo(f"{_head('error')} {where}{printable(first)}", err=True)
     for line in rest:
         typer.echo(f"       {printable(line)}", err=True)
 
 
-def _is_logged(error: Exception, where: str) -> bool:
+def _is_logged(error: Exception, where: str, config: Path | Sequence[Path] | None) -> bool:
     """Whether it was told by a log line, because these are JSON, and nothing else is to stand among them."""
     from config.logging_lines import is_json  # noqa: PLC0415 - only where something went wrong
 
     if is_json():
         foreseen = isinstance(error, DocweaveError)
-        message = f"{where}{error}" if foreseen else f"{where}{type(error).__name__}: this was not foreseen"
+        told = copyable(str(error), config)
+        message = f"{where}{told}" if foreseen else f"{where}{type(error).__name__}: this was not foreseen"
         logging.getLogger("apps").error(message, exc_info=None if foreseen else error)
         return True
     return False
@@ -109,9 +112,13 @@ def tell(line: str) -> None:
         typer.echo(line, err=True)
 
 
-def error_json(error: Exception) -> dict[str, str]:
+def error_json(error: Exception, config: Path | Sequence[Path] | None = None) -> dict[str, str]:
     """An error for a program to read, spelled as a document's failure is."""
-    reason = str(error) if isinstance(error, DocweaveError) else "not foreseen: see standard error"
+    reason = (
+        copyable(str(error), config)
+        if isinstance(error, DocweaveError)
+        else "not foreseen: see standard error"
+    )
     return {"error": type(error).__name__, "reason": reason}
 
 

@@ -13,6 +13,7 @@ import typer
 from apps.exits import ending, print_json
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from apps.plain import one_line, table
+from apps.suggested import copyable
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def create(  # noqa: PLR0913 - a command's options
     docweave keys create hr-bot --access hr --access everybody
     docweave keys create admin --everything --days 30
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         if everything and access:
             raise SettingsError("--everything needs no --access: leave one of them out")
         file = _file(config)
@@ -82,14 +83,14 @@ def list_keys(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) 
     docweave keys list
     docweave keys list --json | jq -r '.keys[].name'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         from config.keys import read
 
         found = read(_file(config))
         if as_json:
             print_json({"keys": [_told(key) for key in found]})
         elif not found:
-            typer.echo("There are no keys: `docweave keys create NAME` makes one.")
+            typer.echo(copyable("There are no keys: `docweave keys create NAME` makes one.", config))
         else:
             rows = [["name", "sees", "made", "expires"]]
             now = datetime.now(UTC)
@@ -113,7 +114,7 @@ def revoke(
     \b
     docweave keys revoke intranet
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         from config.keys import revoke as take
 
         take(_file(config), name)

@@ -12,6 +12,7 @@ import typer
 
 from apps.exits import ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
+from apps.suggested import copyable
 from pipeline.errors import StoreBusy
 
 
@@ -32,7 +33,7 @@ def maintain(
     docweave maintain
     docweave maintain --json | jq '.tables[] | select(.indexed != [])'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         from config.build import maintain as maintained
         from flows.upkeep_words import lines, verdict
@@ -51,4 +52,4 @@ def maintain(
             typer.echo(f"Skipped: {skipped}")
         else:
             for line in [*lines(tended, dry_run=dry_run), verdict(tended, dry_run=dry_run)]:
-                typer.echo(line)
+                typer.echo(copyable(line, config))

@@ -15,6 +15,8 @@ import typer
 from apps.exits import ending, print_json, tell
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
 from apps.plain import one_line
+from apps.suggested import copyable
+from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -33,7 +35,7 @@ def rollback(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -
     docweave rollback
     docweave ingest                   brings them up to date with the documents
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         (live, *others), wanted = asyncio.run(_rolled_back(settings))
         if as_json:
@@ -46,7 +48,7 @@ def rollback(*, config: Config = Path(SETTINGS_FILE), as_json: AsJson = False) -
                 "or searches and ingests are refused."
             )
         else:
-            typer.echo("Bring them up to date with `docweave ingest`.")
+            typer.echo(copyable("Bring them up to date with `docweave ingest`.", config))
 
 
 def described(generation: Generation) -> str:
@@ -63,9 +65,19 @@ def generation_json(generation: Generation) -> dict[str, JsonValue]:
 
 
 async def _rolled_back(settings: Settings) -> tuple[Sequence[Generation], EmbeddingSpace | None]:
-    """The generations as they are then, and the space that the settings ask for."""
+    """The generations as they are then, and the space that the settings ask for.
+
+    Raises:
+        SettingsError: there are no tables to go back to.
+        StoreError: as `config.build.roll_back`.
+    """
     from config.build import open_reader, roll_back
     from config.check import wanted_space
 
+    standing = await (await open_reader(settings)).generations()
+    if not any(one.role == "previous" for one in standing):
+        raise SettingsError(
+            f"{settings.store.uri} keeps no tables from before a rebuild: there is nothing to go back to"
+        )
     await roll_back(settings, tell=tell)
     return await (await open_reader(settings)).generations(), await wanted_space(settings)

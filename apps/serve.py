@@ -39,7 +39,7 @@ def serve(
     curl 'http://127.0.0.1:8321/v1/search?question=parental+leave'
     curl http://127.0.0.1:8321/openapi.json
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=False):
+    with ending(as_json=False, config=config):
         from apps.http.server import serve as answer
 
         answer(config, host, port, tell=tell)

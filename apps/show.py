@@ -12,6 +12,7 @@ import typer
 
 from apps.exits import ending, print_json
 from apps.options import SETTINGS_FILE, AsJson, Config, settings_in
+from apps.suggested import copyable
 
 
 def show(
@@ -37,7 +38,7 @@ def show(
     docweave show leave.md --source handbook --full
     docweave show leave.md --json | jq '.documents[0].chunks[].text'
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=as_json):
+    with ending(as_json=as_json, config=config):
         settings = settings_in(config)
         from apps import showing
 
@@ -46,4 +47,4 @@ def show(
             print_json({"documents": [one.as_json() for one in found]})
             return
         for line in showing.lines(found, full=full):
-            typer.echo(line)
+            typer.echo(copyable(line, config))

@@ -96,9 +96,25 @@ async def forget(settings: Settings, source: str, *, tell: Callable[[str], None]
         How many documents that were.
 
     Raises:
-        SettingsError: the settings name it still, or the tables know nothing of it.
+        SettingsError: as `check_forgettable`.
         StoreBusy: another run writes them, for longer than the settings wait.
         StoreError: the tables cannot be read or written.
+    """
+    store = await open_store(settings, await check_forgettable(settings, source))
+    async with store.lease(f"forgetting {source}", wait=patience(settings), tell=tell):
+        keys = list(await store.marks(source))
+        await store.remove(source, keys)
+        await settle(store)
+        await store.upkeep()
+    return len(keys)
+
+
+async def check_forgettable(settings: Settings, source: str) -> EmbeddingSpace:
+    """The space of the tables, where they hold a source that the settings no longer name.
+
+    Raises:
+        SettingsError: the settings name it still, or the tables know nothing of it.
+        StoreError: the tables cannot be read.
     """
     if source in settings.sources:
         raise SettingsError(
@@ -114,13 +130,7 @@ async def forget(settings: Settings, source: str, *, tell: Callable[[str], None]
         raise SettingsError(
             f"the tables hold nothing of {source!r}; can be forgotten: {known}{nearest(source, gone)}"
         )
-    store = await open_store(settings, space)
-    async with store.lease(f"forgetting {source}", wait=patience(settings), tell=tell):
-        keys = list(await store.marks(source))
-        await store.remove(source, keys)
-        await settle(store)
-        await store.upkeep()
-    return len(keys)
+    return space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

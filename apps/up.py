@@ -59,8 +59,12 @@ def up(
     docweave up --no-api --config production.yaml
     docweave up --port 8080 --prefect-port 4201
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=False):
+    with ending(as_json=False, config=config):
         settings = settings_in(config)
+        if api:
+            from apps.http.server import listening_at
+
+            listening_at(settings.serve, host, port).close()  # refused before anything is deployed
         prefer_quiet()
         import anyio
 

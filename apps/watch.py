@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from apps.exits import INTERRUPTED, ExitCode
+from apps.suggested import copyable
 from config.logging_lines import is_json
 from flows import summary
 from flows.environment import prefer_quiet
@@ -163,7 +164,7 @@ def run_ingest(
             plan=str(plan.absolute()) if plan else None,
         )
         try:
-            with server_for_a_run(watch.say):
+            with server_for_a_run(lambda line: watch.say(copyable(line, config))):
                 failure = asyncio.run(_run(asked, watch))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None

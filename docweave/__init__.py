@@ -21,6 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from apps.desk import desk_of, named_settings
 from apps.http.models import ContextRequest, SearchRequest
+from docweave.documents import Document, Passage
 from pipeline.errors import DocweaveError, SettingsError
 from pipeline.query import Found
 from pipeline.query_context import Cited, Context
@@ -28,7 +29,18 @@ from pipeline.query_desk import Desk
 from pipeline.records import Hit
 from pipeline.stored import Stored
 
-__all__ = ["Cited", "Context", "DocweaveError", "Found", "Hit", "Index", "SettingsError", "Stored"]
+__all__ = [
+    "Cited",
+    "Context",
+    "Document",
+    "DocweaveError",
+    "Found",
+    "Hit",
+    "Index",
+    "Passage",
+    "SettingsError",
+    "Stored",
+]
 
 
 class Index:
@@ -102,8 +114,8 @@ class Index:
 
         return self._portal.call(answer)
 
-    def document(self, source: str, key: str) -> Stored | None:
-        """A document with its passages, as it is stored; None where there is none that may be seen.
+    def document(self, source: str, key: str) -> Document | None:
+        """A document with its passages; None where there is none that may be seen.
 
         Raises:
             StoreError: the tables cannot be read.
@@ -112,7 +124,8 @@ class Index:
         async def answer() -> Stored | None:
             return await self._desk.document(source, key, access=self._access)
 
-        return self._portal.call(answer)
+        stored = self._portal.call(answer)
+        return None if stored is None else Document.of(stored)
 
     def sources(self) -> Mapping[str, tuple[int, int]]:
         """Documents and passages of each source that has any.
@@ -130,8 +143,8 @@ class Index:
         """Give back what is held open. It can be asked nothing more."""
         if not self._is_closed:
             self._is_closed = True
-            self._portal.call(self._desk.aclose)
-            self._held.close()
+            with self._held:
+                self._portal.call(self._desk.aclose)
 
     def __enter__(self) -> Self:
         """Itself."""

@@ -129,6 +129,7 @@ class Preparer:
             if error.recovery is not Recovery.SKIP:
                 raise
             self.report.fail(key, error, url)
+            _let_go(error)
 
     async def _opened(self, raw: RawDocument, now: Prepared, out: ObjectSendStream[Found]) -> Prepared:
         """The item, once all that it holds was read and sent on; unfinished until all of that is stored."""
@@ -192,6 +193,15 @@ class Preparer:
             groups=groups,
             access=access,
         )
+
+
+def _let_go(error: BaseException) -> None:
+    """Forget which frames raised it: where one holds it in turn, what was read would stay in memory."""
+    chain = [error]
+    while chain:
+        one = chain.pop()
+        one.__traceback__ = None
+        chain += [why for why in (one.__cause__, one.__context__) if why and why.__traceback__]
 
 
 def _batched(refs: Sequence[ItemRef], size: int) -> Iterator[list[ItemRef]]:

@@ -376,7 +376,7 @@ class LatestRun:
     error: str | None
     """What ended it before its time."""
     succeeded_at: datetime | None
-    """When the last one did that nothing ended before its time, whatever became of single documents."""
+    """When the last one ended that neither an error nor a budget cut short, whatever became of documents."""
     counts: Mapping[str, int]
     """Of documents, chunks and requests, by the names that `SourceReport` gives them."""
     failed: int

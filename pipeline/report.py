@@ -139,14 +139,17 @@ class SourceReport:
         return whole
 
     def latest(self, error: str | None) -> LatestRun:
-        """What is kept of the run, which ends now; `error` is what ended it before its time."""
+        """What is kept of the run, which ends now; `error` is what ended it before its time.
+
+        One for which a budget left documents has not succeeded: the source is not up to date.
+        """
         now = datetime.now(UTC)
         return LatestRun(
             source=self.source,
             at=now,
             seconds=self.seconds,
             error=error,
-            succeeded_at=None if error else now,
+            succeeded_at=None if error or self.left else now,
             counts={name: getattr(self, name) for name in _COUNTS},
             failed=len(self.failures),
             failures=tuple(self.failures[:FAILURES_KEPT]),

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from config.problems import nearest
 from pipeline.errors import SettingsError
 from pipeline.query import Fusion, Mode, Question, Weights
 from pipeline.query_around import Around
@@ -26,8 +35,13 @@ QUESTION = "How many days of parental leave do I have?"
 WHERE = "source = handbook and year >= 2024 and not path ~ 'drafts/**'"
 
 
+_UNKNOWN = "unknown_option"
+_GUESSES, _GUESSED = 5, 50
+"""Of so many unknown fields, by so much of their names, it is guessed what was meant: there may be many."""
+
+
 class Request(BaseModel):
-    """Something that is asked: what is not known is refused."""
+    """Something that is asked: what is not known is refused, with what is."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,10 +57,30 @@ class Request(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":
-                known = ", ".join(cls.model_fields)
-                raise SettingsError(f"{name} is no option; valid: {known}") from None
-            raise SettingsError(f"{name}: {first['msg']}") from None
+            colon = "" if first["type"] == _UNKNOWN else ":"
+            raise SettingsError(f"{name}{colon} {first['msg']}") from None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _say_what_is_known(cls, given: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(given)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            if all(one["type"] != "extra_forbidden" for one in found):
+                raise
+            unknown = [str(one["loc"][0]) for one in found if one["type"] == "extra_forbidden"]
+            said = {name: nearest(name[:_GUESSED], cls.model_fields) for name in unknown[:_GUESSES]}
+            said[unknown[0]] = f"; valid: {', '.join(cls.model_fields)}{said[unknown[0]]}"  # once is enough
+            told = [InitErrorDetails(type=_told(one, said), loc=one["loc"], input=None) for one in found]
+            raise ValidationError.from_exception_data(cls.__name__, told, hide_input=True) from None
+
+
+def _told(one: ErrorDetails, said: Mapping[str, str]) -> PydanticCustomError:
+    kind, message = one["type"], one["msg"]
+    if kind == "extra_forbidden":
+        kind, message = _UNKNOWN, f"is no option{said.get(str(one['loc'][0]), '')}"
+    return PydanticCustomError(kind, message)
 
 
 class QuestionRequest(Request):

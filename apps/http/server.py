@@ -17,6 +17,7 @@ from apps.page.routes import add_page
 from apps.serving_telemetry import observe_requests
 from config.build import store_options
 from config.keys import KeyRing
+from config.serving import ServingSettings
 from flows.observed import start_traces
 from pipeline.errors import SettingsError
 
@@ -52,15 +53,8 @@ def serve(
         store_options(one)  # a secret that cannot be read is told here, and not to who asks first
     settings = next(iter(tables.values()))
     host = host or settings.serve.host
-    listening = _bound(host, settings.serve.port if port is None else port)
-    is_local = is_loopback(str(listening.getsockname()[0]))
-    ring = KeyRing(Path(settings.serve.keys))
-    if not is_local and not ring.keys():
-        listening.close()
-        raise SettingsError(
-            f"{host} can be reached from other machines, and there is no key: make one with `docweave keys "
-            "create NAME`, or listen at 127.0.0.1"
-        )
+    listening = listening_at(settings.serve, host, port)
+    is_local, ring = _is_local(listening), KeyRing(Path(settings.serve.keys))
     start_traces(settings.telemetry)
     app = create_app(desk_of(tables), settings.serve, is_open=is_local and not ring.is_there, also=_also())
     observe_requests(app)
@@ -78,6 +72,32 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         tell(f"http://{shown}:{listening.getsockname()[1]}")
         server.run(sockets=[listening])
+
+
+def listening_at(serving: ServingSettings, host: str = "", port: int | None = None) -> socket.socket:
+    """A socket that whoever asks from now on waits at. Close it.
+
+    Args:
+        serving: What is not said otherwise.
+        host: As `serve`.
+        port: As `serve`.
+
+    Raises:
+        SettingsError: the address cannot be listened at, or is not this machine's own and there is no key.
+    """
+    host = host or serving.host
+    listening = _bound(host, serving.port if port is None else port)
+    if not _is_local(listening) and not KeyRing(Path(serving.keys)).keys():
+        listening.close()
+        raise SettingsError(
+            f"{host} can be reached from other machines, and there is no key: make one with `docweave keys "
+            "create NAME`, or listen at 127.0.0.1"
+        )
+    return listening
+
+
+def _is_local(listening: socket.socket) -> bool:
+    return is_loopback(str(listening.getsockname()[0]))
 
 
 def _also() -> list[AddTo]:

@@ -24,7 +24,7 @@ def mcp(
     docweave mcp --config /home/ada/notes/docweave.yaml
     claude mcp add docweave -- docweave mcp --config /home/ada/notes/docweave.yaml
     """  # noqa: D301 - \b keeps the lines as they are
-    with ending(as_json=False):
+    with ending(as_json=False, config=config):
         settings = all_settings_in(config)
         need("mcp", "mcp", command="mcp", extra="mcp")
         from apps.desk import desk_of

@@ -37,7 +37,7 @@ class RunModel(BaseModel):
     seconds: float
     error: str | None = Field(description="What ended it before its time.")
     succeeded_at: datetime | None = Field(
-        description="When the last one did that nothing ended before its time."
+        description="When the last one ended that neither an error nor a budget cut short."
     )
     counts: dict[str, int] = Field(
         description="Documents by what became of them; removals that wait for approval (withheld); documents "
@@ -71,7 +71,8 @@ class ChangedModel(BaseModel):
 class FreshnessAnswer(BaseModel):
     """The sources of which the key sees any document, and what was written last of them.
 
-    A key that sees everything is told of those, too, of which there is nothing because their last run failed.
+    A key that sees everything is told of those, too, of which there is nothing because their last run failed
+    or stopped for its budget.
     """
 
     sources: list[FreshModel]
@@ -147,7 +148,7 @@ async def freshness(desk: TheDesk, caller: TheCaller, surveys: TheSurveys) -> Fr
     if caller.access is None:
         paid = {one.source: one.at for one in await reader.spending()}
         runs = {one.source: RunModel.model_validate(one, from_attributes=True) for one in await reader.runs()}
-    failing = [name for name, run in runs.items() if run.error or run.failed]
+    failing = [name for name, run in runs.items() if run.error or run.failed or run.counts.get("left")]
     return FreshnessAnswer(
         sources=[
             FreshModel(
@@ -203,7 +204,7 @@ def _by_day(paid: Sequence[Spending]) -> list[SpentModel]:
 @router.get("/map")
 async def corpus_map(desk: TheDesk, caller: TheCaller, surveys: TheSurveys) -> MapAnswer:
     """Where documents lie, by their vectors: at most 1,500 of them."""
-    if len(set((await desk.spaces()).values())) > 1:
+    if len({space for space in (await desk.spaces()).values() if space}) > 1:  # empty tables are of none
         raise ApiError(400, "the vectors of these tables cannot be compared: there is no map of them all")
     found = await surveys.map(await desk.snapshot(), caller.access)
     return MapAnswer(

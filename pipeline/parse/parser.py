@@ -178,15 +178,15 @@ class DocumentParser:
         """By the first of the format's readers that manages, in a worker process."""
         told: dict[str, Option] = {"media_type": kind.media_type, "charset": _charset(raw), "ocr": self._ocr}
         options = {name: told[name] for name in kind.asks}
-        failures: list[WorkerFailed] = []
+        failures: list[str] = []  # not the errors: they hold this frame, and it the content
         for reader in kind.readers:
             try:
                 return await self._workers.run(reader, raw.content, **options)
             except Unreadable as reason:
                 raise _failure(raw, str(reason)) from reason
             except WorkerFailed as failure:
-                failures.append(failure)
-        raise _failure(raw, str(failures[0])) from failures[0]
+                failures.append(str(failure))
+        raise _failure(raw, failures[0])
 
     def _read_here(self, raw: RawDocument, kind: Format) -> Extract:
         """Formats that are text already."""

@@ -77,6 +77,16 @@ class Process:
         """Whether the process is there."""
         return self._process.poll() is None
 
+    async def ready(self) -> None:
+        """Wait until it says that it is.
+
+        Raises:
+            EOFError: it has ended before.
+        """
+        await self.rung()
+        if not self.replies(at_most=0):  # its end rings, too, before its other pipe is closed
+            raise EOFError
+
     def send_at_once(self, head: bytes, content: bytes) -> None:
         """Ask for a document that fits into the pipe beside what was not answered: into its `room` pages.
 

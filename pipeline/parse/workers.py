@@ -12,9 +12,10 @@ import marshal
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import TypeVar
 
-from anyio import CancelScope, fail_after, move_on_after, to_thread
+from anyio import CancelScope, fail_after, move_on_after, sleep, to_thread
 
 from pipeline.errors import DocweaveError
 from pipeline.parse.extract import Extract, Option, Options, Result, Unreadable
@@ -22,6 +23,7 @@ from pipeline.parse.process import Process
 from pipeline.parse.talk import DOCUMENTS_PER_WORKER, SOON, Asked, Talk
 
 _START_SECONDS = 60
+_AGAIN_SECONDS = (1, 5)  # after which one that did not start is tried again: a short want of memory passes
 _UTF8_BYTES = 4
 _LOOK_SECONDS = 0.1  # after which replies are looked for that no bell has told of
 _PATIENCE_SECONDS = 0.5  # that others wait behind a document that takes longer than was to be expected
@@ -248,20 +250,34 @@ class Workers:
         return None
 
     async def _started(self) -> Process:
+        """A new worker, though the system may have killed one or two before they were ready.
+
+        Raises:
+            DocweaveError: none starts.
+        """
+        for seconds in _AGAIN_SECONDS:
+            with suppress(OSError, EOFError):
+                return await self._start()
+            await sleep(seconds)
+        try:
+            return await self._start()
+        except (OSError, EOFError) as error:  # TimeoutError is one of the first
+            why = "it ends before it is ready, as it does where the machine is short of memory"
+            why = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else why
+            raise DocweaveError(
+                f"no worker process for parsing starts, at {len(_AGAIN_SECONDS) + 1} tries: {why}"
+            ) from error
+
+    async def _start(self) -> Process:
         worker = None
         try:
             worker = await to_thread.run_sync(Process, self._memory_bytes)
             with fail_after(_START_SECONDS):
-                await worker.rung()
-            worker.replies(at_most=0)
-        except BaseException as error:
+                await worker.ready()
+        except BaseException:
             if worker:
                 with CancelScope(shield=True):
                     await to_thread.run_sync(worker.kill)
-            if isinstance(error, (OSError, EOFError)):  # TimeoutError is one of the first
-                raise DocweaveError(
-                    f"no worker process for parsing starts: {type(error).__name__}: {error}"
-                ) from error
             raise
         return worker
 

@@ -89,7 +89,8 @@ def test_a_port_that_is_taken_is_told_with_what_to_do(handbook: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "apps", "up", "--config", str(handbook), "--prefect-port", port]
+        options = ["--config", str(handbook), "--port", "0", "--prefect-port", port]
+        command = [sys.executable, "-m", "apps", "up", *options]
         ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=90)
     assert ended.returncode == 2, ended.stderr
     assert f"port {port} is taken. If that is a Prefect server, set PREFECT_API_URL=" in ended.stderr

@@ -267,9 +267,10 @@ def test_search_refuses_an_unknown_source_and_a_malformed_condition(ingested: Pa
 
 @pytest.mark.parametrize("mode", ["hybrid", "text"])
 def test_search_before_an_ingest_says_so(tmp_path: Path, mode: str) -> None:
-    result = run("search", "x", "--mode", mode, config=write_settings(tmp_path))
+    config = write_settings(tmp_path)
+    result = run("search", "x", "--mode", mode, config=config)
     assert result.exit_code == 3
-    assert "run `docweave ingest` first" in result.stderr
+    assert f"run `docweave ingest -c {config}` first" in result.stderr
 
 
 HEAVY = [
@@ -351,6 +352,8 @@ def test_a_source_that_is_taken_out_of_the_settings_stays_until_it_is_forgotten(
     refused = run("forget", "wiki", "--yes", config=config)
     assert refused.exit_code == 2
     assert "the settings still name 'wiki'" in refused.stderr
+    unasked = run("forget", "wiki", config=config)
+    assert "the settings still name 'wiki'" in unasked.stderr
     lines = config.read_text().splitlines(keepends=True)
     config.write_text("".join(line for line in lines if "wiki:" not in line))
     assert run_json("status", config=config)["not_configured"] == ["wiki"]

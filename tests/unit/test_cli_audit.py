@@ -94,7 +94,7 @@ def test_a_repair_and_an_ingest_make_it_good(folder: Path) -> None:
     told = audit(folder)
     assert told.exit_code == 1
     assert "! text      docs/3.md: group 0 of 1" in told.stdout
-    assert "Next: `docweave audit --repair`." in told.stdout
+    assert "Next: `docweave audit --repair -c " in told.stdout
     result = audit(folder, "--repair")
     assert result.exit_code == 1
     assert "docs: rows of 1 document taken out" in result.stdout

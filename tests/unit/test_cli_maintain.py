@@ -43,7 +43,7 @@ def test_it_says_what_it_did_and_the_second_time_that_nothing_was_due(config: Pa
     due = run("--dry-run", config=config)
     assert due.exit_code == 0, due.output
     assert "documents   7 rows, " in due.stdout
-    assert "Due: 2 tables. `docweave maintain` does it." in due.stdout
+    assert f"Due: 2 tables. `docweave maintain -c {config}` does it." in due.stdout
     done = run(config=config)
     assert done.exit_code == 0, done.output
     assert "compacted" in done.stdout

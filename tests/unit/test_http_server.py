@@ -12,7 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from apps.cli import app
 from apps.http.server import serve
 from config.settings import Settings
 from pipeline.errors import SettingsError
@@ -84,6 +86,15 @@ def test_where_other_machines_reach_it_it_does_not_start_without_a_key(settings:
             assert httpx.get(url, headers=headers, timeout=60).status_code == 200
     finally:
         Path(settings.serve.keys).unlink()
+
+
+def test_docweave_up_refuses_the_same_before_anything_is_started(settings: Settings) -> None:
+    config = config_of(settings)
+    options = ["--host", "0.0.0.0", "--port", "0"]  # noqa: S104 - it refuses
+    done = CliRunner().invoke(app, ["up", "--config", str(config), *options])
+    assert done.exit_code == 2
+    assert "docweave keys create" in done.stderr
+    assert not (config.parent / ".docweave/prefect").exists()
 
 
 def test_an_address_that_is_taken_is_told(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 from pipeline.chunk import Chunker
 from pipeline.errors import EmbedError, InputRefused, ServiceRefused, ServiceUnavailable, SourceUnavailable
 from pipeline.ingest import plan_source
-from pipeline.records import EmbedRequest
+from pipeline.records import EmbedRequest, RawDocument
 from tests.fakes import MemorySource, OracleEmbedder
 from tests.world import Open, World, text
 
@@ -188,6 +189,19 @@ async def test_how_each_run_went_is_kept(world: World) -> None:
     [failed] = await world.store.runs()
     assert (failed.error, failed.succeeded_at) == ("connection lost", run.at)
     assert failed.at > run.at
+
+
+async def test_what_a_failed_document_had_is_not_kept_until_somebody_looks_for_garbage(world: World) -> None:
+    world.items.media_type = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+    gc.collect()
+    gc.disable()
+    try:
+        report = await world.ingest()
+        assert not [one for one in gc.get_objects() if isinstance(one, RawDocument)]
+    finally:
+        gc.enable()
+    assert {failure.error for failure in report.failures} == {"ParseError"}
+    assert len(report.failures) == 4
 
 
 async def test_a_storage_that_falls_silent_does_not_keep_a_run_from_ending(

@@ -13,6 +13,10 @@ from llama_index.core.schema import QueryBundle
 from docweave import Index, SettingsError
 from docweave.langchain import DocweaveRetriever as LangChainRetriever
 from docweave.llama_index import DocweaveRetriever as LlamaIndexRetriever
+from pipeline.protocols import Reader
+from pipeline.query_desk import Desk, Tables
+from pipeline.records import EmbeddingSpace
+from tests.fakes import OracleEmbedder
 from tests.ingested import ingest_now, written
 
 QUESTION = "How do I reset the Fern sensor?"
@@ -50,7 +54,12 @@ def test_a_script_finds_passages_contexts_documents_and_sources(index: Index) ->
     assert context.tokens <= 200
     document = index.document("notes", "clover.md")
     assert document is not None
-    assert "magnet" in document.chunks[0].chunk.text
+    assert (document.title, document.metadata, document.access) == ("Clover", {"team": "garden"}, ())
+    [passage] = document.passages
+    assert (passage.ordinal, passage.heading_path, "magnet" in passage.text) == (0, ("Clover",), True)
+    assert passage.text == document.chunks[0].chunk.text  # as it was called before
+    assert (passage.vector == document.vectors[0]).all()
+    assert document.tokens == passage.tokens > 0
     assert index.document("notes", "nothing.md") is None
     assert dict(index.sources()) == {"notes": (2, 2), "board": (1, 1)}
 
@@ -117,3 +126,26 @@ def test_llama_index_gets_the_same_hits_with_what_a_citation_needs(index: Index)
     assert [one.score for one in nodes] == [hit.score for hit in hits]
     assert nodes[0].metadata["headings"][-1] == hits[0].heading_path[-1]
     assert nodes[0].get_content() == hits[0].text
+
+
+def test_what_is_held_open_is_given_back_though_a_part_of_it_fails() -> None:
+    closed = []
+
+    class Held(OracleEmbedder):
+        async def aclose(self) -> None:
+            closed.append(self.space.model)
+            raise ConnectionError(self.space.model)
+
+    async def nobody_asks() -> Reader:
+        raise AssertionError
+
+    def tables(model: str) -> Tables:
+        embedder = Held(space=EmbeddingSpace(provider="test", model=model, dimensions=16))
+        return Tables(name=model, open_reader=nobody_asks, embedder=embedder)
+
+    index = Index(Desk(tables=[tables("one"), tables("other")]))
+    with pytest.raises(ConnectionError):
+        index.close()
+    assert closed == ["one", "other"]
+    with pytest.raises(RuntimeError, match="portal is not running"):
+        index.sources()

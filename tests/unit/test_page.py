@@ -16,9 +16,11 @@ from apps.http.server import _also
 from apps.page import routes, survey
 from apps.page.overview import FailureModel
 from apps.page.projection import flat, mean_of
+from config.build import build_pipeline
 from config.settings import Settings
 from pipeline.errors import SourceError
 from pipeline.records import EmbeddingSpace
+from pipeline.report import SourceReport
 from tests import serving
 from tests.ingested import ingest_here
 from tests.serving import new_key
@@ -199,6 +201,20 @@ async def test_a_source_that_failed_from_the_start_is_told_to_who_sees_everythin
         assert (seen["name"], seen["documents"], seen["run"]["succeeded_at"]) == ("people", 0, None)
         assert "docs" in seen["run"]["error"]
         assert (await client.get("/v1/freshness", headers=some)).json()["sources"] == []
+
+
+async def test_a_source_whose_first_run_stopped_for_its_budget_is_told(tmp_path: Path) -> None:
+    from config.load import load_settings  # noqa: PLC0415 - as above
+
+    config = tmp_path / "docweave.yaml"
+    config.write_text("sources: {people: {type: files, path: .}}\n", encoding="utf-8")
+    settings = load_settings(config)
+    async with build_pipeline(settings) as pipeline:
+        await pipeline.store.ran(SourceReport(source="people", left=7).latest(None))
+    async with asking(settings) as client:
+        [seen] = (await told(client, "/v1/freshness"))["sources"]
+    run = seen["run"]
+    assert (seen["name"], run["counts"]["left"], run["succeeded_at"]) == ("people", 7, None)
 
 
 async def test_an_empty_index_has_nothing_to_show(tmp_path: Path) -> None:

@@ -378,9 +378,42 @@ async def test_workers_end_with_their_pool() -> None:
     assert not process.is_running()
 
 
+def killed_at_first(folder: Path, *, times: int) -> Path:
+    """An interpreter that is killed so many times before it can say anything."""
+    program = folder / "python"
+    tried = folder / "tried"
+    program.write_text(
+        f'#!/bin/sh\necho >> "{tried}"\n'
+        f'[ "$(wc -l < "{tried}")" -le {times} ] && kill -9 $$\n'
+        f'exec "{sys.executable}" "$@"\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+async def test_a_worker_that_is_killed_before_it_is_ready_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.parse.workers._AGAIN_SECONDS", (0, 0))
+    monkeypatch.setattr(sys, "executable", str(killed_at_first(tmp_path, times=2)))
+
+    assert await text_of(workers(), "echo", b"in the end") == "in the end"
+
+
+async def test_a_worker_that_is_killed_every_time_is_told_with_what_may_be_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.parse.workers._AGAIN_SECONDS", (0, 0))
+    monkeypatch.setattr(sys, "executable", str(killed_at_first(tmp_path, times=3)))
+
+    with pytest.raises(DocweaveError, match=r"at 3 tries: .* where the machine is short of memory"):
+        await text_of(workers(), "echo")
+
+
 async def test_a_machine_that_starts_no_process_is_no_fault_of_the_document(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pipeline.parse.workers._AGAIN_SECONDS", ())
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
 
     with pytest.raises(DocweaveError, match="no worker process for parsing starts") as raised:

@@ -49,3 +49,14 @@ def test_a_stage_that_fails_is_counted_too() -> None:
     with pytest.raises(ValueError, match="no"), told.timed("reading"):
         raise ValueError("no")
     assert list(told.stages) == ["reading"]
+
+
+def test_a_run_that_stopped_for_its_budget_has_not_succeeded_and_one_that_failed_at_a_document_has() -> None:
+    stopped = SourceReport(source="s", left=3).latest(None)
+    assert (stopped.error, stopped.succeeded_at, stopped.counts["left"]) == (None, None, 3)
+    whole = SourceReport(source="s")
+    whole.fail("broken.pdf", ParseError("it is broken"))
+    ended = whole.latest(None)
+    assert ended.succeeded_at == ended.at
+    assert stopped.following(ended).succeeded_at == ended.at
+    assert SourceReport(source="s").latest("no connection").succeeded_at is None

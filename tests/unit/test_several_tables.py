@@ -252,6 +252,17 @@ async def test_one_settings_file_is_told_of_as_ever(configs: list[Path]) -> None
         assert len((await client.get("/v1/map")).json()["points"]) == 3
 
 
+async def test_tables_that_are_empty_yet_keep_no_map_from_being_drawn(
+    configs: list[Path], tmp_path: Path
+) -> None:
+    empty = written(tmp_path / "new", SOURCES, COMPANY)  # not ingested
+    async with asking([configs[0], empty]) as client:
+        drawn = (await client.get("/v1/map")).json()
+        assert (drawn["documents"], len(drawn["points"])) == (3, 3)
+        refused = await client.get("/v1/search", params={"question": QUESTION})
+        assert (refused.status_code, "new: nothing is stored yet" in refused.text) == (503, True)
+
+
 async def test_an_assistant_reads_what_it_found(configs: list[Path]) -> None:
     everything: Access = None
     desk = desk_of(named_settings(configs))

@@ -34,7 +34,7 @@ function row(one, colour, most, known, paid) {
   return el("tr", {},
     el("th", { scope: "row" }, el("a", { href: `#/?source=${encodeURIComponent(one.name)}`, "aria-label": `Search in ${one.name}` }, badge(one.name, colour))),
     count("Documents", one.documents, bar), count("Passages", one.chunks), count("Tokens", one.tokens), cell("Newest change", when(one.newest)),
-    known && [cell("Last run", when(one.run?.at), one.run?.error && el("span", { class: "bad" }, " failed")), cell("Failed", failed(one.run))],
+    known && [cell("Last run", when(one.run?.at), one.run?.error ? el("span", { class: "bad" }, " failed") : one.run?.counts.left > 0 && el("span", { class: "bad" }, " stopped for its budget")), cell("Failed", failed(one.run))],
     paid && cell("Last paid run", when(one.paid_at)));
 }
 
@@ -47,7 +47,7 @@ function failures(sources) {
   const told = sources.filter((one) => one.run).flatMap(({ name, run }) => [
     run.error && el("li", {}, `The last run over ${name} failed: ${run.error}`, run.succeeded_at ? [" The last that did not: ", when(run.succeeded_at), "."] : " None has succeeded yet."),
     run.failed > 0 && el("li", {}, `${name}: ${plural(run.failed, "document")} could not be read in the last run.`, reasons(run)),
-    run.counts.left > 0 && el("li", {}, `${name}: a budget left ${plural(run.counts.left, "document")} for the next run.`),
+    run.counts.left > 0 && el("li", {}, `${name}: the last run stopped for its budget, and left ${plural(run.counts.left, "document")} for the next one.`),
     run.counts.withheld > 0 && el("li", {}, `${name}: ${plural(run.counts.withheld, "removal")} ${run.counts.withheld === 1 ? "waits" : "wait"} for approval.`),
   ]).filter(Boolean);
   if (!told.length) return el("p", { class: "good" }, "The last runs read every document.");
