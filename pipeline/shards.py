@@ -37,7 +37,7 @@ LOOK_SECONDS = 1.0
 """Between two looks at what was worked off."""
 UPKEEP_BEGINS = UPKEEP_GROWTH * UPKEEP_CHUNKS
 """Chunks that workers write before the store is tended for the first time: they have to stop for it."""
-IDLE_SECONDS = (0.1, 2.0)
+IDLE_SECONDS = (0.02, 2.0)
 """Between two looks of a worker that finds nothing to take, but others at work: at the least, and at most."""
 IDLE_PART = 0.03
 """… and in between, this part of the time for which it has been here: the run waits for its last look."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from pipeline.decide import Step, Touch
+from pipeline.errors import StoreUnavailable
 from pipeline.plan import Change
 from pipeline.protocols import Store
 from pipeline.records import Embedded, Vectors
@@ -63,23 +64,27 @@ class Writer:
         self._whole += whole
         with anyio.CancelScope(shield=True):
             async with self._turn:
-                await self._keep_paid()
-                if self._whole:
-                    async with self.store.turn():
-                        await self._keep_paid()
-                        await self._store_whole()
+                with self.report.timed("writing"):
+                    await self._keep_paid()
+                    if self._whole:
+                        async with self.store.turn():
+                            await self._keep_paid()
+                            await self._store_whole()
         await self._keep_up()
 
     async def _keep_paid(self) -> None:
         paid, self._paid = self._paid, {}
-        if paid and self.journal:
-            with self.report.timed("writing"):
-                await self.store.journal(paid)
+        if not (paid and self.journal):
+            return
+        try:
+            await self.store.journal(paid)
+        except StoreUnavailable:
+            self._paid = paid | self._paid  # some of it others handed in, who try again
+            raise
 
     async def _store_whole(self) -> None:
         whole, self._whole = self._whole, []
-        with self.report.timed("writing"):
-            await self.store.replace(whole)
+        await self.store.replace(whole)
         self._tally(whole)
 
     async def _keep_up(self) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -72,6 +73,13 @@ def missing(
 def wants_vectors(rows: int, policy: Policy) -> bool:
     """Whether an index of the vectors pays."""
     return policy.vector_rows is not None and rows >= policy.vector_rows
+
+
+async def build_first(table: _core.CoreTable) -> None:
+    """Make those that a table has from the start, all at the same time."""
+    await asyncio.gather(
+        *(table.create_index(column, index, replace=True, train=True) for column, index in FIRST.items())
+    )
 
 
 async def build(table: _core.CoreTable, column: str, rows: int) -> None:

@@ -71,15 +71,13 @@ async def put(
     Raises:
         StoreUnavailable: others have come between too often.
     """
-    stored_form = await _in_stored_form(rows)
 
     async def merged(table: CoreTable, turn: int, told: str | None) -> bool:
         stale = sorted(await _ids(table, documents) - set(rows["id"].to_pylist()))
         if not (stale or len(rows)):
             return True
-        bare = [_bare_rows(stale, stored_form.schema), _turn_row(turn + 1, about(told), stored_form.schema)]
-        await still_ours()
-        return await _merged(table, pa.concat_tables([stored_form, *bare]), turn)
+        bare = [_bare_rows(stale, rows.schema), _turn_row(turn + 1, about(told), rows.schema)]
+        return await _merged(table, pa.concat_tables([rows, *bare]), turn, still_ours)
 
     await _in_turn(table_of, merged)
 
@@ -90,11 +88,9 @@ async def announce(about: About, schema: pa.Schema, table_of: TableOf, still_our
     Raises:
         StoreUnavailable: as `put`.
     """
-    stored_form = await _in_stored_form(schema.empty_table())
 
     async def merged(table: CoreTable, turn: int, told: str | None) -> bool:
-        await still_ours()
-        return await _merged(table, _turn_row(turn + 1, about(told), stored_form.schema), turn)
+        return await _merged(table, _turn_row(turn + 1, about(told), schema), turn, still_ours)
 
     await _in_turn(table_of, merged)
 
@@ -150,7 +146,7 @@ async def sweep(table: CoreTable) -> int:
     return tombs
 
 
-async def _merged(table: CoreTable, rows: pa.Table, turn: int) -> bool:
+async def _merged(table: CoreTable, rows: pa.Table, turn: int, still_ours: StillOurs) -> bool:
     """One commit, if the turn is still this one; otherwise none, and False."""
     # Lance evaluates this over the version that it commits onto, and nothing but an error ends the commit.
     unless_others_came = f"1 / CAST((target.id <> '{TURN}' OR target.{TURN_COLUMN} = {turn}) AS INT) = 1"
@@ -160,6 +156,9 @@ async def _merged(table: CoreTable, rows: pa.Table, turn: int) -> bool:
         when_not_matched_insert_all=True,
         use_index=await _is_covered(table),
     )
+    if how.use_index:
+        rows = await _in_stored_form(rows)
+    await still_ours()
     try:
         await merge(table, rows, how)
     except RuntimeError as error:

@@ -80,8 +80,7 @@ async def tend(table: _core.CoreTable, policy: Policy, *, chunks: bool) -> None:
     if any(index.num_indexed_rows for index in indexes) or await is_split(table, indexes):
         await _compact(table, policy)
     else:  # After a first ingest. To compact all of it too takes half as long again, and helps nobody yet.
-        for first, index in _indexes.FIRST.items():
-            await table.create_index(first, index, replace=True, train=True)
+        await _indexes.build_first(table)
     indexed = {column for index in await table.list_indices() for column in index.columns}
     for column in _indexes.missing(rows, await table.schema(), indexed, policy, vectors=False):
         await _indexes.build(table, column, rows)

@@ -9,6 +9,7 @@ import anyio
 import numpy as np
 
 from pipeline.decide import Step
+from pipeline.errors import StoreUnavailable
 from pipeline.plan import Change
 from pipeline.records import Embedded, Vectors
 from pipeline.report import SourceReport, ignore
@@ -82,3 +83,38 @@ async def test_what_comes_while_others_commit_is_kept_at_once_and_goes_into_the_
         store.may_go.set()
     assert store.did == ["kept of a", "kept of b", "stored a.md b.md"]
     assert report.added == 2
+
+
+class FailingOnce(SlowStore):
+    """Is not there when it is written to for the second time, while others wait."""
+
+    writes = 0
+
+    async def journal(self, vectors: Mapping[str, Vectors]) -> None:
+        self.writes += 1
+        if self.writes == 2:
+            raise StoreUnavailable("the storage does not answer")
+        await super().journal(vectors)
+
+
+async def test_what_others_handed_in_is_kept_though_the_journal_failed_once() -> None:
+    store = FailingOnce()
+    writer = Writer(store=store, report=SourceReport(source="notes"), observe=ignore, journal=True)
+    paid = np.ones((1, SPACE.dimensions), np.int8)
+    failed: list[str] = []
+
+    async def complete(key: str) -> None:
+        try:
+            await writer.complete({key: paid}, [])
+        except StoreUnavailable:
+            failed.append(key)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(complete, "a")
+        await store.begun.wait()
+        for key in ("b", "c"):
+            tasks.start_soon(complete, key)
+        await anyio.wait_all_tasks_blocked()
+        store.may_end.set()
+    assert failed == ["b"]
+    assert set(await store.vectors(["a", "b", "c"])) == {"a", "b", "c"}
