@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
+import time
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +65,87 @@ def test_links_in_messages_and_logs_lead_to_the_pages_of_prefects_server(compose
     assert "PREFECT_UI_URL=http://127.0.0.1:4200" in unit
 
 
+def test_what_is_written_has_a_place_though_images_and_environments_are_read_only(
+    compose: dict[str, Any],
+) -> None:
+    services = compose["services"]
+    [uid] = re.findall(r"^USER (\d+)$", (DEPLOY / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    for service in (service for name, service in services.items() if name != "postgres"):
+        assert service["read_only"]
+        # `mode=` alone is not heeded by every engine.
+        assert f"/home/docweave:uid={uid},gid={uid},mode=0700" in service["tmpfs"]
+    server = services["prefect"]["environment"]
+    assert server["PREFECT_SERVER_UI_STATIC_DIRECTORY"].startswith("/tmp/")  # noqa: S108 - in the container
+    # Who runs now outlives the server: or else a run that was cut off with it blocks its schedule for good.
+    assert server["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith(".filesystem")
+    assert services["prefect"]["volumes"] == [f"prefect:{server['PREFECT_HOME']}"]
+    unit = (SYSTEMD / "docweave-prefect.service").read_text("utf-8")
+    assert "PREFECT_SERVER_UI_STATIC_DIRECTORY=/var/lib/docweave/" in unit
+    assert "PREFECT_HOME=/var/lib/docweave/" in unit
+    assert "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=" in unit
+
+
+WORKER = f"""#!{sys.executable}
+# Stands in for a worker of Prefect's: told to stop, it kills its run at once.
+import pathlib, signal, subprocess, sys
+script = 'trap "sleep 0.2; echo run >> told; exit" TERM; touch ready; read line'
+run = subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE)
+def stop(*_):
+    run.kill()
+    with pathlib.Path("told").open("a") as file:
+        file.write("worker")
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+run.wait()
+signal.pause()
+"""
+linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="containers and units are of Linux")
+
+
+def begun(folder: Path) -> None:
+    for _ in range(200):
+        if (folder / "ready").exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run did not begin")
+
+
+@linux
+def test_a_container_that_is_stopped_lets_runs_end_before_their_worker(
+    compose: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "prefect").write_text(WORKER, "utf-8")
+    (tmp_path / "prefect").chmod(0o700)
+    command = [words.replace("$$", "$") for words in compose["services"]["worker"]["command"]]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    container = subprocess.Popen(command, cwd=tmp_path, env={"PATH": path}, start_new_session=True)
+    try:
+        begun(tmp_path)
+        container.terminate()
+        assert container.wait(10) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(container.pid, signal.SIGKILL)
+    assert (tmp_path / "told").read_text("utf-8").split() == ["run", "worker"]
+
+
+@linux
+def test_a_unit_that_is_stopped_lets_runs_end_before_their_worker(tmp_path: Path) -> None:
+    unit = (SYSTEMD / "docweave-worker.service").read_text("utf-8")
+    [stop] = re.findall(r"^ExecStop=(.+)$", unit, re.MULTILINE)
+    (tmp_path / "prefect").write_text(WORKER, "utf-8")
+    worker = subprocess.Popen([sys.executable, "prefect"], cwd=tmp_path, start_new_session=True)
+    try:
+        begun(tmp_path)
+        words = [word.replace("$MAINPID", str(worker.pid)).replace("$$", "$") for word in shlex.split(stop)]
+        subprocess.run(words, timeout=10, check=True)
+        assert (tmp_path / "told").read_text("utf-8").split() == ["run"]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(10)
+
+
 def test_secrets_come_from_a_file_that_git_ignores(compose: dict[str, Any]) -> None:
     assert "secrets.env" in (DEPLOY / ".gitignore").read_text("utf-8").splitlines()
     example = (DEPLOY / "secrets.env.example").read_text("utf-8")
@@ -89,6 +175,11 @@ def test_services_wait_for_services_and_mount_volumes_that_there_are(compose: di
 def commands(compose: dict[str, Any]) -> list[list[str]]:
     """What containers, units, the image and the comments beside them run, without folders."""
     found = [service["command"] for service in compose["services"].values() if "command" in service]
+    scripts = [words[-1] for words in found if words[0] == "sh"]
+    found = [words for words in found if words[0] != "sh"]
+    found += [
+        shlex.split(line) for text in scripts for line in re.findall(r"prefect worker start [^&]+", text)
+    ]
     for unit in UNITS:
         lines = re.findall(r"^ExecStart(?:Pre)?=\S*/bin/(.+)$", unit.read_text("utf-8"), re.MULTILINE)
         found += [shlex.split(line) for line in lines]
@@ -103,6 +194,7 @@ def commands(compose: dict[str, Any]) -> list[list[str]]:
 def test_commands_of_containers_and_units_are_there_with_their_options(compose: dict[str, Any]) -> None:
     found = commands(compose)
     assert len(found) >= 11
+    assert len([words for words in found if words[:2] == ["prefect", "worker"]]) == 2
     for words in found:
         {"docweave": understood_by_docweave, "prefect": understood_by_prefect}[words[0]](words[1:])
     with pytest.raises(Exception, match="No such option"):
@@ -149,6 +241,8 @@ def test_environment_variables_are_those_that_docweave_and_prefect_read(compose:
 
 
 def test_health_is_asked_where_it_is_told(compose: dict[str, Any]) -> None:
+    from prefect.settings.models.worker import WorkerWebserverSettings as Workers  # noqa: PLC0415
+
     from apps.http.health import router  # noqa: PLC0415 - fastapi
 
     image = (DEPLOY / "Dockerfile").read_text("utf-8")
@@ -159,7 +253,11 @@ def test_health_is_asked_where_it_is_told(compose: dict[str, Any]) -> None:
     assert compose["services"]["search"]["ports"] == [f"127.0.0.1:{port}:{port}"]
     services = compose["services"]
     assert "http://127.0.0.1:4200/api/health" in services["prefect"]["healthcheck"]["test"][-1]
-    others = {"postgres", "prefect", "search"}  # the image's own check asks the search API
+    assert f"http://127.0.0.1:{Workers().port}/health" in services["worker"]["healthcheck"]["test"][-1]
+    assert "--with-healthcheck" in services["worker"]["command"][-1]
+    # By TCP: while the image sets its database up, its server is at the socket alone.
+    assert "--host" in services["postgres"]["healthcheck"]["test"]
+    others = {"postgres", "prefect", "worker", "search"}  # the image's own check asks the search API
     assert all(
         service["healthcheck"] == {"disable": True}
         for name, service in services.items()
