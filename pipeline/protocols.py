@@ -275,11 +275,10 @@ class Store(Reader, Protocol):
     async def ran(self, run: LatestRun) -> None:
         """Keep how a run went, in place of the one before it over the same source."""
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """Wait while others that joined commit, where that can be told; they wait until the block ends.
+    async def others_done(self) -> None:
+        """Wait while others that joined commit, where that can be told.
 
-        They may write at the same time, too: one of them begins again then. What comes while this waits can
-        go into the same commit.
+        What comes meanwhile can go into the same commit.
         """
 
     async def replace(self, documents: Sequence[Embedded]) -> None:

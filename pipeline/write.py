@@ -67,9 +67,9 @@ class Writer:
                 with self.report.timed("writing"):
                     await self._keep_paid()
                     if self._whole:
-                        async with self.store.turn():
-                            await self._keep_paid()
-                            await self._store_whole()
+                        await self.store.others_done()
+                        await self._keep_paid()
+                        await self._store_whole()
         await self._keep_up()
 
     async def _keep_paid(self) -> None:
@@ -114,7 +114,7 @@ class Writer:
             return
         moved = [touch.now for touch in touched if touch.now != touch.state]
         if moved:
-            async with self._turn, self.store.turn():
+            async with self._turn:
                 with self.report.timed("writing"):
                     await self.store.touch(moved)
         for _ in touched:

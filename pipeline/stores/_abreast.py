@@ -14,8 +14,8 @@ import anyio
 
 from pipeline.stores._place import Place
 
-LOOK_SECONDS = 0.01
-"""Between two tries: a commit takes ten times as long."""
+LOOK_SECONDS = 0.005
+"""Between two tries: a commit takes ten times as long and more."""
 PATIENCE = 30.0
 """Seconds after which one goes on beside the other: it may be on a machine that stands still."""
 

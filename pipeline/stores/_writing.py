@@ -7,6 +7,7 @@ the lease next looks at these: see `_halves`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +31,8 @@ class BothTables:
     writer: str
     """Names one of several who write under it; empty for whoever has it."""
     still_ours: _replacing.StillOurs
+    turn: Callable[[], AbstractAsyncContextManager[None]]
+    """In which those who write under it commit, one after the other."""
 
     async def put(
         self, documents: Sequence[Embedded], of_chunks: Sequence[Column], of_documents: Sequence[Column]
@@ -49,16 +52,18 @@ class BothTables:
             chunks = partial(self.tables.get, self.names.chunks)
             # Through an index on the id, a merge would pass by the primary key's protection.
             anew = Merge(when_matched_update_all=True, when_not_matched_insert_all=True)
-            await _replacing.put(rows, pairs, self._about(pairs), chunks, self.still_ours)
-            await merge(await self.tables.get(self.names.documents), marks, anew)
+            async with self.turn():
+                await _replacing.put(rows, pairs, self._about(pairs), chunks, self.still_ours)
+                await merge(await self.tables.get(self.names.documents), marks, anew)
 
     async def mark(self, states: Sequence[DocumentState]) -> None:
         """Store new marks of documents that are stored: one for each key."""
         await self.still_ours()
         with self.tables.place.during("store marks"):
             rows = _rows.state_rows(states, self.tables.space)
-            documents = await self.tables.get(self.names.documents)
-            await merge(documents, rows, Merge(when_matched_update_all=True))
+            async with self.turn():
+                documents = await self.tables.get(self.names.documents)
+                await merge(documents, rows, Merge(when_matched_update_all=True))
 
     async def remove(self, pairs: Sequence[Pair]) -> None:
         """Remove all rows of these documents."""

@@ -207,9 +207,10 @@ class LanceStore(LanceTables):
         row = _rows.run_row(run.following(before[0] if before else None), self._space)
         await repeated(lambda: tables.put(RUNS, row, by="source"))
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """Where several write under one lease: those of this machine one after the other."""
-        return self._tenure.turn()
+    async def others_done(self) -> None:
+        """Where several write under one lease: wait while others of this machine commit."""
+        async with self._tenure.turn():
+            pass
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.
@@ -361,6 +362,7 @@ class LanceStore(LanceTables):
             run=self._tenure.run,
             writer=self._tenure.writer,
             still_ours=self._tenure.check,
+            turn=self._tenure.turn,
         )
 
     async def _held(self, name: str, columns: list[str], where: str) -> pa.Table:

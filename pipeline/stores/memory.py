@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
@@ -291,9 +291,8 @@ class MemoryStore:
         before = self._runs.get(run.source)
         self._runs[run.source] = run.following(before)
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
+    async def others_done(self) -> None:
         """Nobody else writes."""
-        return nullcontext()
 
     async def replace(self, documents: Sequence[Embedded]) -> None:
         """Store these documents in place of what was stored under their keys.

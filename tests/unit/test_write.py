@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 
 import anyio
 import numpy as np
@@ -51,11 +50,9 @@ class CrowdedStore(MemoryStore):
         self.waits, self.may_go = anyio.Event(), anyio.Event()
         self.did: list[str] = []
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def others_done(self) -> None:
         self.waits.set()
         await self.may_go.wait()
-        yield
 
     async def journal(self, vectors: Mapping[str, Vectors]) -> None:
         self.did.append(f"kept {' '.join(vectors)}")
