@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 from connectors._http import Credentials, Http, Manners
 from connectors._reach import Reach
@@ -80,10 +80,13 @@ class Api:
                 raise ItemUnreadable(f"{self.where}: Confluence gave no restriction of {key}") from None
             more = readers.labels(parts)
             further = [len(part["results"]) for part in parts if readers.goes_on(part)]
-            if more <= level or not further:
+            if further and not level | more:
+                raise ItemUnreadable(f"{self.where}: Confluence names nobody of those whom {key} is for")
+            steps = [names for names in further if names]
+            if more <= level or not steps:
                 return level | more
             level |= more
-            start += min(further)
+            start += min(steps)
 
     @property
     def where(self) -> str:
@@ -91,8 +94,9 @@ class Api:
         return f"sources.{self.source}.base_url: {self.settings.base_url}"
 
     def _next(self, url: str, found: Page) -> str | None:
-        """Where a list goes on: links of API v2 begin at the host, those of v1 at the context path.
+        """Where a list goes on: links of API v2 begin with the context path, those of v1 below it.
 
+        Behind a gateway (https://api.atlassian.com/ex/confluence/ID/wiki) they lack what is before that path.
         What is expanded must be so on each page, whether or not the link repeats it.
         """
         link = str((found.get("_links") or {}).get("next") or "")
@@ -101,6 +105,10 @@ class Api:
         expanded = re.search(r"[?&]expand=[^&]*", url)
         if expanded and "expand=" not in link:
             link = f"{link}{'&' if '?' in link else '?'}{expanded[0][1:]}"
-        if self.settings.is_cloud and not link.startswith("/rest/"):
-            return urljoin(url, link)
-        return f"{self.settings.base_url}{link}"
+        base = self.settings.base_url
+        if not self.settings.is_cloud or link.startswith("/rest/"):
+            return f"{base}{link}"
+        before, slash, context = urlsplit(base).path.rpartition("/")
+        if before and link.startswith(f"/{context}/"):
+            return f"{base.removesuffix(slash + context)}{link}"
+        return urljoin(url, link)

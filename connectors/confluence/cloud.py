@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from connectors._http import whole
 from connectors.confluence.api import Api, Page
 from connectors.confluence.readers import EXPANDED, NOBODY_KNOWN, Access, Readers
 from pipeline.errors import ItemUnreadable, SourceRefused
@@ -41,7 +42,11 @@ class _Tree:
         """What is above a page; None where that is not told."""
         found: list[str] = []
         here: Page | None = self.pages[key]
-        while here is not None and (parent := here.get("parentId")):
+        while here is not None:
+            if "parentId" not in here:  # of a page at the top it is null
+                return None
+            if (parent := here["parentId"]) is None:
+                break
             if str(parent) in (key, *found):  # moved while the list was read
                 return None
             found.append(str(parent))
@@ -71,19 +76,20 @@ class Cloud:
         Raises:
             SourceRefused: there is no such space.
         """
-        found = await self.api.json(f"/api/v2/spaces?keys={quote(space)}")
-        ids = [one["id"] for one in found.get("results", ()) if one["key"] == space]
-        if not ids:
-            raise SourceRefused(f"{self.api.where} has no space {space!r}, or the token may not see it")
-        async for page in self.api.pages(f"/api/v2/spaces/{ids[0]}/pages?status=current&limit={_LISTED}"):
-            yield page
+        with whole(f"sources.{self.api.source}.spaces: {space!r}"):
+            found = await self.api.json(f"/api/v2/spaces?keys={quote(space)}")
+            ids = [one["id"] for one in found.get("results", ()) if one["key"] == space]
+            if not ids:
+                raise SourceRefused(f"{self.api.where} has no space {space!r}, or the token may not see it")
+            async for page in self.api.pages(f"/api/v2/spaces/{ids[0]}/pages?status=current&limit={_LISTED}"):
+                yield page
 
     async def with_access(self, space: str) -> AsyncIterator[tuple[Page, Access]]:
         """Every current page of a space, with its labels: known when the listing is whole."""
         pages = {}
         async for page in self.listed(space):
             pages[str(page["id"])] = {
-                name: page.get(name) for name in ("id", "version", "parentId", "parentType")
+                name: page[name] for name in ("id", "version", "parentId", "parentType") if name in page
             }
         tree, readers = _Tree(self.api, pages), Readers(self.api.restriction)
         if pages:
@@ -94,12 +100,16 @@ class Cloud:
 
     async def page(self, key: str) -> Page:
         """One page with its body."""
-        return await self.api.json(f"/api/v2/pages/{quote(key, safe='')}?body-format=view")
+        return await self.api.json(
+            f"/api/v2/pages/{quote(key, safe='')}?body-format={self.api.settings.form}"
+        )
 
     async def access(self, page: Page) -> Access:
         """The labels of a page that `page` gave."""
         key, readers = str(page["id"]), Readers(self.api.restriction)
-        above = await _ancestors(self.api, "page", key) if page.get("parentId") else []
+        if "parentId" not in page:  # of a page at the top it is null
+            return NOBODY_KNOWN
+        above = [] if page["parentId"] is None else await _ancestors(self.api, "page", key)
         if above is None:
             return NOBODY_KNOWN
         pages = [key, *(one for one, kind in above if kind == "page")]

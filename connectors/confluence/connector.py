@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from connectors.confluence import stored
 from connectors.confluence.api import Api, Page
 from connectors.confluence.cloud import Cloud
-from connectors.confluence.readers import Access, mark
+from connectors.confluence.readers import NOBODY_KNOWN, UNDISCLOSED, Access, mark
 from connectors.confluence.server import Server
 from connectors.confluence.settings import ConfluenceSettings
 from pipeline.errors import ItemUnreadable
 from pipeline.records import ItemRef, JsonValue, RawDocument
 
+log = logging.getLogger(__name__)
+
 _READINGS = 3
 """How often a page is read, at most, whose restrictions change meanwhile."""
+_NAMED = 5
+"""Pages that a warning names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfluenceConnector:
-    """Lists current pages by id and version number; a page's rendered body is read when it is loaded.
+    """Lists current pages by id and version number; a page's body is read when it is loaded.
 
     Archived and deleted pages are not listed. With `permissions`, a mark of its labels is part of the version
-    of a page that is restricted.
+    of a page that is restricted, and the body is what is stored: Confluence renders macros for the token's
+    owner, with what only that person may see of other pages.
     """
 
     source: str
@@ -37,12 +44,21 @@ class ConfluenceConnector:
             SourceUnavailable: Confluence does not answer, or stopped to.
         """
         seen: set[str] = set()
+        hidden: list[str] = []
         async with self._site().api.http.opened():
             for space in dict.fromkeys(self.settings.spaces):
                 async for page, access in self._listed(space):
                     if str(page["id"]) not in seen:  # a list that changes while it is read may repeat itself
                         seen.add(str(page["id"]))
+                        if access == NOBODY_KNOWN:
+                            hidden.append(str(page["id"]))
                         yield self._ref(page, access)
+        if hidden:
+            log.warning(
+                "sources.%s: %d of %d pages have the label %r, for it is not told who may read them, or "
+                "nobody is named in all restrictions: %s",
+                *(self.source, len(hidden), len(seen), UNDISCLOSED, ", ".join(hidden[:_NAMED])),
+            )
 
     async def load(self, ref: ItemRef) -> RawDocument:
         """The page as it is now, as HTML, and who may read it.
@@ -76,13 +92,16 @@ class ConfluenceConnector:
                 yield page, None
 
     def _document(self, page: Page, access: Access) -> RawDocument:
-        body = ((page.get("body") or {}).get("view") or {}).get("value") or ""
+        form = self.settings.form
+        body = str(((page.get("body") or {}).get(form) or {}).get("value") or "")
+        if form == "storage":
+            body = stored.html(body)
         about: dict[str, JsonValue] = {"version": int(page["version"]["number"])}
         if changed := page["version"].get("createdAt") or page["version"].get("when"):
             about["changed"] = str(changed)
         return RawDocument(
             ref=self._ref(page, access),
-            content=str(body).encode("utf-8", "replace"),
+            content=body.encode("utf-8", "replace"),
             media_type="text/html",
             title=page["title"],
             url=self._web(page),

@@ -89,9 +89,10 @@ def of_read(restriction: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[
 
 def goes_on(part: Mapping[str, Any]) -> bool:
     """Whether a list of users or groups may have more than is told here."""
-    there, limit, total = len(part["results"]), part.get("limit"), part.get("totalSize")
-    full = isinstance(limit, int) and there >= limit
-    return bool(there and (full or (isinstance(total, int) and there < total)))
+    there, start = len(part["results"]), part.get("start") or 0
+    limit, total = part.get("limit"), part.get("totalSize")
+    full = there and isinstance(limit, int) and there >= limit
+    return bool(full or (isinstance(total, int) and start + there < total))
 
 
 def labels(parts: Iterable[Mapping[str, Any]]) -> Level:

@@ -13,7 +13,7 @@ from connectors.settings import Secret, SharedSettings
 class ConfluenceSettings(SharedSettings):
     """Pages of Confluence."""
 
-    shaping: ClassVar[tuple[str, ...]] = ("base_url", "deployment")
+    shaping: ClassVar[tuple[str, ...]] = ("base_url", "deployment", "permissions")
 
     type: Literal["confluence"] = Field(description="Pages of Confluence, in the cloud or on a server.")
     base_url: str = Field(
@@ -61,6 +61,11 @@ class ConfluenceSettings(SharedSettings):
                 "for pages that nothing restricts (`access: []` shows these to everybody)"
             )
         return self
+
+    @property
+    def form(self) -> Literal["storage", "view"]:
+        """How pages are read: rendered, they may show what only the token's owner may see."""
+        return "storage" if self.permissions else "view"
 
     @property
     def is_cloud(self) -> bool:

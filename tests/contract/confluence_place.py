@@ -19,6 +19,10 @@ PAGE = 40
 NAMES = 3
 """Users, or groups, that are told of a restriction at a time."""
 PARTS = ("user", "group")
+_INCLUDED = re.compile(
+    r'<ac:structured-macro ac:name="include"><ac:parameter ac:name="">'
+    r'<ac:link><ri:page ri:content-title="(\w+)" /></ac:link></ac:parameter></ac:structured-macro>'
+)
 _RESTRICTION = re.compile(r"/rest/api/content/(\d+)/restriction/byOperation/read")
 
 
@@ -40,6 +44,8 @@ class Confluence:
     """What the search does not know yet."""
     silent: set[str] = field(default_factory=set)
     """Whose restriction is told nobody."""
+    unnamed: set[str] = field(default_factory=set)
+    """Of whose restriction it is told how many it names, and none of them."""
     meanwhile: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
     """What somebody does as soon as a request was answered."""
     asked: list[str] = field(default_factory=list)
@@ -47,12 +53,16 @@ class Confluence:
     fails: dict[str, list[Said]] = field(default_factory=dict)
     forgetful: bool = False
     """Whether the link to the next page of a list leaves out what was expanded."""
+    prefix: str = ""
+    """What is before `/wiki` where it is asked through a gateway; its links do not tell."""
+    mute: set[str] = field(default_factory=set)
+    """Pages of which the cloud leaves out what they stand below."""
     shift: int = 0
     """Pages that came meanwhile: so many of what a page of the list told are told again by the next."""
 
     @property
     def url(self) -> str:
-        return f"{self.host}/wiki"
+        return f"{self.host}{self.prefix}/wiki"
 
     def put(self, key: str, content: bytes, *, below: str | None = None) -> None:
         number = self.numbers.setdefault(key, str(1000 + len(self.numbers)))
@@ -96,7 +106,9 @@ class Confluence:
         return ConfluenceConnector(source="docs", settings=ConfluenceSettings.model_validate(chosen))
 
     def answer(self, asked: Asked) -> Said:
-        path = asked.path.removeprefix("/wiki")
+        if not asked.path.startswith(f"{self.prefix}/wiki/"):
+            return Said(status=404)
+        path = asked.path.removeprefix(f"{self.prefix}/wiki")
         self.asked.append(f"{path} {asked.query.get('cursor') or asked.query.get('start') or ''}".strip())
         for pattern, answers in self.fails.items():
             if answers and re.search(pattern, self.asked[-1]):
@@ -126,11 +138,12 @@ class Confluence:
         if one := re.fullmatch(r"/api/v2/(pages|folders)/(\d+)/ancestors", path):
             return self.ancestors(one[2], self.pages if one[1] == "pages" else self.folders)
         if (one := re.fullmatch(r"/api/v2/pages/(\d+)", path)) and one[1] in self.pages:
-            return Said(content={**self.v2(one[1]), "body": self.body(one[1])})
+            return Said(content={**self.v2(one[1]), "body": self.body(one[1], asked.query["body-format"])})
         return Said(status=404)
 
     def of_server(self, path: str, asked: Asked) -> Said:
         expand = asked.query.get("expand", "")
+        forms = re.findall(r"body\.(\w+)", expand)
         if path == "/rest/api/content":
             if asked.query["spaceKey"] != "HB":
                 return Said(status=404)
@@ -140,7 +153,7 @@ class Confluence:
         if found := _RESTRICTION.fullmatch(path):
             return self.restriction(found[1], asked)
         if (found := re.fullmatch(r"/rest/api/content/(\d+)", path)) and found[1] in self.pages:
-            return Said(content={**self.v1(found[1], expand), "body": self.body(found[1])})
+            return Said(content={**self.v1(found[1], expand), "body": self.body(found[1], *forms)})
         return Said(status=404)
 
     def ancestors(self, number: str, there: Collection[str]) -> Said:
@@ -175,12 +188,16 @@ class Confluence:
                 for one in self.restricted.get(number, ())
                 if (one["type"] == "group") == (part == "group")
             ]
-            here = those[start : start + NAMES]
+            here = those[start : start + NAMES] if number not in self.unnamed else []
             told[part] = {"results": here, "start": start, "limit": NAMES, "size": len(here)}
+            if number in self.unnamed:
+                told[part]["totalSize"] = len(those)
         return {"operation": "read", "restrictions": told}
 
     def v2(self, number: str) -> dict[str, Any]:
         about = self.about(number, "createdAt")
+        if number in self.mute:
+            return about
         parent = self.parents.get(number)
         return {**about, "parentId": parent, "parentType": parent and self.kind(parent)}
 
@@ -208,8 +225,12 @@ class Confluence:
     def kind(self, number: str) -> str:
         return "folder" if number in self.folders else "page"
 
-    def body(self, number: str) -> dict[str, Any]:
-        return {"view": {"value": self.pages[number]["body"], "representation": "view"}}
+    def body(self, number: str, *forms: str) -> dict[str, Any]:
+        """What was put, as it is stored; rendered it has what it includes, whoever may read that."""
+        stored = self.pages[number]["body"]
+        view = _INCLUDED.sub(lambda found: str(self.pages[self.numbers[found[1]]]["body"]), stored)
+        values = {"storage": stored, "view": view}
+        return {form: {"value": values[form], "representation": form} for form in forms}
 
     def about(self, number: str, when: str) -> dict[str, Any]:
         page = self.pages[number]

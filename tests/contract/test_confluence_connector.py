@@ -99,6 +99,13 @@ async def test_a_page_of_the_list_that_fails_is_an_error(place: Confluence) -> N
     assert len(await listed(place.connector())) == 3 * PAGE
 
 
+async def test_a_list_goes_on_behind_a_gateway(place: Confluence) -> None:
+    place.prefix = "/ex/confluence/11-22"
+    for number in range(2 * PAGE + 1):
+        place.put(f"{number}", b"x")
+    assert len(await listed(place.connector())) == 2 * PAGE + 1
+
+
 async def test_an_answer_that_is_no_list_is_an_error(place: Confluence) -> None:
     place.put("a", b"x")
     place.fails["pages$|content$"] = [Said(content={"message": "maintenance"})]
@@ -106,8 +113,8 @@ async def test_an_answer_that_is_no_list_is_an_error(place: Confluence) -> None:
         await listed(place.connector())
 
 
-async def test_a_space_that_is_not_there_ends_in_an_error(place: Confluence) -> None:
-    with pytest.raises((SourceRefused, ItemUnreadable)):
+async def test_a_space_that_is_not_there_refuses_the_source(place: Confluence) -> None:
+    with pytest.raises(SourceRefused, match="'NO'"):
         await listed(place.connector(spaces=["NO"]))
 
 

@@ -192,12 +192,54 @@ async def test_what_confluence_does_not_tell_is_for_nobody(place: Confluence) ->
     assert (await access(place))["leaf"] == ("undisclosed",), "a page is not wider than what is above it"
 
 
+async def test_a_restriction_that_names_none_of_those_it_counts_is_for_nobody(place: Confluence) -> None:
+    for title in ("closed", "open"):
+        place.put(title, b"x")
+    place.restrict("closed", users=["u1"])
+    place.unnamed = {*place.pages}
+    assert await access(place) == {"closed": ("undisclosed",), "open": None}
+
+
 async def test_a_page_below_what_nobody_may_see_is_for_nobody(place: Confluence) -> None:
     place.put("draft", b"x")
     place.put("leaf", b"x", below="draft")
     place.drop("draft")
     expected = ("undisclosed",) if place.cloud else None  # a server names no ancestor that is not there
     assert await access(place) == {"leaf": expected}
+
+
+@pytest.mark.parametrize("permissions", [True, False])
+async def test_what_a_macro_takes_from_another_page_is_not_stored_with_labels_of_this_one(
+    place: Confluence, *, permissions: bool
+) -> None:
+    place.permissions = permissions
+    place.put("board", b"<p>the secret</p>")
+    place.restrict("board", groups=["directors"])
+    include = (
+        '<ac:structured-macro ac:name="include"><ac:parameter ac:name=""><ac:link>'
+        '<ri:page ri:content-title="board" /></ac:link></ac:parameter></ac:structured-macro>'
+    )
+    place.put("open", f"<p>own words</p>{include}".encode())
+    connector = place.connector()
+    found = {raw.title: raw for ref in await listed(connector) for raw in [await connector.load(ref)]}
+    secret = b"" if permissions else b"<p>the secret</p>"
+    assert found["open"].content == b"<p>own words</p>" + secret
+    assert found["open"].access is None
+    assert found["board"].content == b"<p>the secret</p>"
+
+
+async def test_pages_that_nobody_sees_are_told_once_a_listing(
+    place: Confluence, caplog: pytest.LogCaptureFixture
+) -> None:
+    for title in ("root", "leaf", "other"):
+        place.put(title, b"words of the page", below="root" if title == "leaf" else None)
+    await listed(place.connector())
+    assert not caplog.records
+    place.silent = {place.numbers["root"]}
+    await listed(place.connector())
+    [record] = caplog.records
+    assert "sources.docs: 2 of 3 pages have the label 'undisclosed'" in record.getMessage()
+    assert record.getMessage().endswith(f": {place.numbers['root']}, {place.numbers['leaf']}")
 
 
 async def test_an_outage_while_restrictions_are_told_fails_the_listing(place: Confluence) -> None:
@@ -271,6 +313,21 @@ class TestCloud:
         place.kind = lambda number: "hologram"  # type: ignore[method-assign] - what the API may bring
         [ref] = await listed(place.connector())
         assert ref.version.startswith("1 ")
+
+    async def test_a_page_of_which_it_is_not_told_what_is_above_is_for_nobody(
+        self, place: Confluence
+    ) -> None:
+        place.put("root", b"x")
+        place.put("leaf", b"x", below="root")
+        place.put("other", b"x")
+        place.mute = {place.numbers["root"]}
+        hidden = ("undisclosed",)
+        refs = {ref.key: ref.version for ref in await listed(place.connector())}
+        assert [" " in refs[place.numbers[title]] for title in ("root", "leaf", "other")] == [
+            *(True, True, False)
+        ]
+        place.mute = {*place.pages}
+        assert await access(place) == {"root": hidden, "leaf": hidden, "other": hidden}
 
     async def test_pages_above_one_another_are_for_nobody(self, place: Confluence) -> None:
         """Two answers of a list between which somebody moved them."""
