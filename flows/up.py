@@ -20,6 +20,7 @@ from flows.children import Child, Tell, end, start
 from flows.deploying import Deployed, deploy, drop_overdue
 from pipeline.errors import DocweaveError, SettingsError
 
+_LEASES_IN_FILES = "prefect.server.concurrency.lease_storage.filesystem"
 START_SECONDS = 300.0
 """How long the server may take: it makes its database first, in seconds, or in minutes on a busy machine."""
 AT_ONCE = 2
@@ -98,7 +99,7 @@ class _Up:
             "PREFECT_UI_URL": f"http://{HOST}:{port}",  # what links in messages begin with
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
             # In memory, a run that is cut off together with the server would hold its schedule's place for good.
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES_IN_FILES,
         }
         with log.open("wb") as file:
             command = ["prefect", "server", "start", "--host", HOST, "--port", str(port)]
