@@ -98,7 +98,7 @@ class _Up:
             "PREFECT_SERVER_UI_API_URL": address,
             "PREFECT_UI_URL": f"http://{HOST}:{port}",  # what links in messages begin with
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-            # In memory, a run that is cut off together with the server would hold its schedule's place for good.
+            # In memory, a run that is cut off together with the server would hold its place for good.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES_IN_FILES,
         }
         with log.open("wb") as file:
