@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import math
 import subprocess
 import sys
@@ -301,13 +302,15 @@ async def compare(
     quick = ROUND_SECONDS * len(few) / (time.perf_counter() - started)
     files = files * math.ceil(min(ROUND, max(FEW, quick)) / len(files))
     ends = time.monotonic() + SECONDS * len(best)
+    turns = itertools.cycle(list(zip(best[1:], libraries, strict=True)) or [None])
     while time.monotonic() < ends or not math.isfinite(best[0].clock):
         started, spent_before = time.perf_counter(), spent(parser)
         await read_all(parser, files)
         took = time.perf_counter() - started
         if (processor := spent(parser) - spent_before) > 0:  # else a worker was replaced meanwhile
             best[0].count(took, processor)
-        for its, read in zip(best[1:], libraries, strict=True):
+        if other := next(turns):  # one of them, lest only the later ones find their caches warm
+            its, read = other
             its.count(*await to_thread.run_sync(alone, read, files))
     return [Spent(its.clock / len(files), its.processor / len(files)) for its in best]
 
