@@ -36,7 +36,7 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "git": ("token", "include", "exclude", "cache", "max_bytes", "timeout_seconds"),
     "github": ("token", "parts", "state", "labels", "rate_limit_minutes"),
     "notion": API,
-    "confluence": ("spaces", "user", "token", "permissions", "requests_per_second", "max_bytes"),
+    "confluence": ("spaces", "user", "token", "requests_per_second", "max_bytes"),
     "google_drive": (
         *("folders", "credentials", "subject", "include", "exclude", "max_bytes", "base_url"),
         *("requests_per_second", "rate_limit_minutes"),
@@ -62,6 +62,10 @@ SHAPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"type": "github", "repository": "o/r"}, {"comments": False}),
     ({"type": "confluence", "base_url": "https://a", "spaces": ["S"]}, {"base_url": "https://b"}),
     ({"type": "confluence", "base_url": "https://a", "spaces": ["S"]}, {"deployment": "cloud"}),
+    (
+        {"type": "confluence", "base_url": "https://a", "spaces": ["S"], "access": []},
+        {"permissions": True},
+    ),
     ({"type": "google_drive", "folders": ["f" * 20], "credentials": SecretStr("{}")}, {"permissions": True}),
     ({"type": "slack", "token": SecretStr("x")}, {"bots": False}),
     *(
